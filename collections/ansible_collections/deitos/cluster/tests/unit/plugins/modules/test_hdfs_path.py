@@ -1,0 +1,286 @@
+"""hdfs_path on an HDFS in memory: what it asks for, in which order. The lab has a real one."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+from ansible_collections.deitos.cluster.plugins.module_utils import webhdfs
+from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.modules import hdfs_path
+
+
+class Memory:
+    """As much of HDFS as paths with owners and modes need."""
+
+    def __init__(self):
+        self.paths = {"/": self._node("DIRECTORY", "755")}
+        self.contents = {}
+        self.requests = []
+        self.fail_on = None
+        self.lock = threading.Lock()
+
+    @staticmethod
+    def _node(kind, permission):
+        return {
+            "type": kind,
+            "permission": permission,
+            "owner": "hdfs",
+            "group": "hdfs",
+            "length": 0,
+            "replication": 3 if kind == "FILE" else 0,
+            "modificationTime": 1,
+        }
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        return
+
+    def map(self, function, items):
+        def guarded(item):
+            try:
+                return function(item)
+            except Problem as problem:
+                return problem
+
+        return [guarded(item) for item in items]
+
+    def status(self, path):
+        self.requests.append(("GETFILESTATUS", path))
+        node = self.paths.get(path)
+        if node is None:
+            return None
+        return {**node, "childrenNum": len(self._children(path))}
+
+    def _children(self, path):
+        return [other for other in self.paths if other != "/" and webhdfs.parent_of(other) == path]
+
+    def listing(self, path):
+        self.requests.append(("LISTSTATUS", path))
+        return {
+            child.rsplit("/", 1)[1]: {
+                **self.paths[child],
+                "childrenNum": len(self._children(child)),
+            }
+            for child in self._children(path)
+        }
+
+    def acl(self, path):
+        raise AssertionError(f"{path} has no ACL to ask for")
+
+    def create(self, path, body, **parameters):
+        self.requests.append(("CREATE", path))
+        data = body if isinstance(body, bytes) else body.read()
+        node = {**self._node("FILE", parameters["permission"]), "length": len(data)}
+        self.paths[path] = node
+        self.contents[path] = data
+
+    def read(self, path):
+        self.requests.append(("OPEN", path))
+        yield self.contents[path]
+
+    def get(self, path, op, **_parameters):
+        return self.call("GET", path, op)
+
+    def put(self, path, op, **parameters):
+        return self.call("PUT", path, op, **parameters)
+
+    def call(self, _method, path, op, **parameters):
+        with self.lock:
+            self.requests.append((op, path))
+            if self.fail_on == (op, path):
+                raise webhdfs.PermissionDenied("HDFS refuses")
+            if op == "MKDIRS":
+                assert webhdfs.parent_of(path) in self.paths, "a parent would be made in passing"
+                self.paths[path] = self._node("DIRECTORY", parameters["permission"])
+            elif op == "SETOWNER":
+                self.paths[path].update(parameters)
+            elif op == "SETPERMISSION":
+                self.paths[path]["permission"] = parameters["permission"]
+            elif op == "SETREPLICATION":
+                self.paths[path]["replication"] = parameters["replication"]
+            elif op == "RENAME":
+                target = parameters["destination"]
+                self.paths[target] = self.paths.pop(path)
+                self.contents[target] = self.contents.pop(path)
+            elif op == "DELETE":
+                inside = [p for p in self.paths if p == path or p.startswith(path + "/")]
+                for gone in inside:
+                    del self.paths[gone]
+                return {"boolean": bool(inside)}
+            return {}
+
+    def changes(self):
+        """The requests that change something."""
+        return [r for r in self.requests if r[0] not in ("GETFILESTATUS", "LISTSTATUS", "OPEN")]
+
+
+@pytest.fixture
+def hdfs(monkeypatch):
+    hdfs = Memory()
+    monkeypatch.setattr(hdfs_path, "connect", lambda _module: hdfs)
+    return hdfs
+
+
+def seen(hdfs, path):
+    node = hdfs.paths[path]
+    return node["permission"], node["owner"], node["group"]
+
+
+def test_every_missing_level_is_made_with_its_own_mode(hdfs, four_runs):
+    done = four_runs(hdfs_path, path="/a/b/c", mode="0700", owner="alice", parents_mode="0711")
+    assert done["changed_paths"] == ["/a", "/a/b", "/a/b/c"]
+    assert seen(hdfs, "/a") == seen(hdfs, "/a/b") == ("711", "hdfs", "hdfs")
+    assert seen(hdfs, "/a/b/c") == ("700", "alice", "hdfs")
+
+
+def test_check_mode_asks_for_no_change(hdfs, run_module):
+    before = copy.deepcopy(hdfs.paths)
+    result = run_module(
+        hdfs_path,
+        check=True,
+        paths=[{"path": "/a/b"}, {"path": "/f", "state": "file", "content": "x"}],
+    )
+    assert result["changed"] and hdfs.changes() == [] and hdfs.paths == before
+
+
+def test_only_what_differs_is_changed(hdfs, four_runs):
+    hdfs.paths["/a"] = {**hdfs._node("DIRECTORY", "700"), "owner": "alice"}
+    done = four_runs(hdfs_path, path="/a", owner="alice", group="staff", mode="0700")
+    assert hdfs.changes() == [("SETOWNER", "/a")]
+    assert done["diff"] == [
+        {
+            "before": {"group": "hdfs"},
+            "after": {"group": "staff"},
+            "before_header": "/a",
+            "after_header": "/a",
+        }
+    ]
+
+
+def test_a_thousand_paths_are_looked_up_in_two_requests(hdfs, run_module):
+    hdfs.paths["/user"] = hdfs._node("DIRECTORY", "755")
+    paths = [{"path": f"/user/u{n}", "mode": "0700"} for n in range(1000)]
+    assert len(run_module(hdfs_path, paths=paths)["changed_paths"]) == 1000
+    hdfs.requests.clear()
+    assert not run_module(hdfs_path, paths=paths)["changed"]
+    assert hdfs.requests == [("GETFILESTATUS", "/user"), ("LISTSTATUS", "/user")]
+
+
+def test_the_root_among_others(hdfs, four_runs):
+    paths = [{"path": "/"}, *({"path": f"/{name}", "mode": "0700"} for name in "abcde")]
+    assert four_runs(hdfs_path, paths=paths)["changed_paths"] == ["/a", "/b", "/c", "/d", "/e"]
+
+
+def test_a_file_is_written_beside_its_place(hdfs, four_runs):
+    done = four_runs(hdfs_path, path="/d/f", state="file", content="new", mode="0640", owner="bob")
+    assert hdfs.contents == {"/d/f": b"new"}
+    assert seen(hdfs, "/d/f") == ("640", "bob", "hdfs")
+    operations = [op for op, _path in hdfs.changes()]
+    assert operations == ["MKDIRS", "CREATE", "SETOWNER", "RENAME"]
+    assert done["diff"][-2]["after"] == "new"
+
+
+def test_a_failed_write_leaves_nothing_behind(hdfs, run_module, monkeypatch):
+    hdfs.paths["/f"] = {**hdfs._node("FILE", "644"), "length": 3}
+    hdfs.contents["/f"] = b"old"
+    plain = Memory.put
+
+    def put(self, path, op, **parameters):
+        if op == "RENAME":
+            raise webhdfs.QuotaExceeded("a quota would be exceeded")
+        return plain(self, path, op, **parameters)
+
+    monkeypatch.setattr(Memory, "put", put)
+    result = run_module(hdfs_path, path="/f", state="file", content="new")
+    assert result["failed"] and "quota" in result["msg"] and not result["changed"]
+    assert set(hdfs.paths) == {"/", "/f"} and hdfs.contents["/f"] == b"old"
+
+
+def test_new_content_keeps_owner_and_mode(hdfs, four_runs):
+    hdfs.paths["/f"] = {**hdfs._node("FILE", "600"), "owner": "bob", "length": 3}
+    hdfs.contents["/f"] = b"old"
+    four_runs(hdfs_path, path="/f", state="file", content="longer")
+    assert seen(hdfs, "/f") == ("600", "bob", "hdfs") and hdfs.contents["/f"] == b"longer"
+
+
+def test_one_failure_hides_no_other(hdfs, run_module):
+    hdfs.fail_on = ("MKDIRS", "/bad")
+    result = run_module(
+        hdfs_path,
+        paths=[{"path": "/bad"}, {"path": "/bad/in/it"}, {"path": "/good"}],
+    )
+    assert result["failed"] and result["changed_paths"] == ["/good"]
+    assert [error["path"] for error in result["errors"]] == ["/bad", "/bad/in/it", "/bad/in/it"]
+    assert "not tried, because /bad failed" in result["msg"]
+
+
+def test_removed_and_made_anew(hdfs, run_module):
+    for path in ("/a", "/a/old"):
+        hdfs.paths[path] = hdfs._node("DIRECTORY", "755")
+    run_module(
+        hdfs_path,
+        paths=[{"path": "/a", "state": "absent", "recursive": True}, {"path": "/a/new"}],
+    )
+    assert set(hdfs.paths) == {"/", "/a", "/a/new"}
+    assert [op for op, _path in hdfs.changes()] == ["DELETE", "MKDIRS", "MKDIRS"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"path": "relative"}, "absolute"),
+        ({"path": "/x", "mode": 755}, "in quotes"),
+        ({"path": "/x", "mode": "rwx"}, "neither octal"),
+        ({"path": "/x", "parents_mode": "4755"}, "setuid"),
+        ({"path": "/x", "content": "x"}, "state=file only"),
+        ({"path": "/x", "state": "file", "content": "x", "src": "/y"}, "exclude each other"),
+        ({"path": "/x", "state": "file", "content": ["x"]}, "not a list"),
+        ({"path": "/x", "state": "file", "src": "/nowhere/x"}, "cannot be read"),
+        ({"path": "/x", "state": "file"}, "neither content nor src"),
+        ({"path": "/x", "state": "file", "snapshottable": True}, "for directories"),
+        ({"path": "/x", "replication": 0}, "replication must be"),
+        ({"path": "/x", "owner": " "}, "owner must not be empty"),
+        ({"path": "/x", "name_quota": "-5"}, "is no quota"),
+        ({"path": "/x", "space_quota": True}, "is no quota"),
+        ({"path": "/", "state": "absent"}, "root directory"),
+        ({"path": "/x/.snapshot/s/y"}, "cannot be changed"),
+        ({"path": "/x/.snapshot/s", "mode": "0700"}, "has no mode"),
+        ({"path": "/x/.snapshot/s"}, "not snapshottable"),
+        ({"paths": [{"state": "absent"}]}, "absolute"),
+    ],
+)
+def test_what_is_refused(hdfs, run_module, options, reason):
+    result = run_module(hdfs_path, **options)
+    assert result["failed"] and reason in result["msg"]
+    assert hdfs.changes() == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_snapshot_in_the_call_that_allows_it(hdfs, run_module, there, check):
+    if there:
+        run_module(hdfs_path, path="/x", owner="alice")
+    paths = [{"path": "/x", "owner": "bob", "snapshottable": True}, {"path": "/x/.snapshot/s"}]
+    result = run_module(hdfs_path, check=check, paths=paths)
+    assert not result["failed"], result["msg"]
+    assert result["changed_paths"] == ["/x", "/x/.snapshot/s"]
+    done = [("ALLOWSNAPSHOT", "/x"), ("CREATESNAPSHOT", "/x")]
+    assert hdfs.changes()[-2:] == done or check
+
+
+def test_a_path_listed_twice_is_done_once(hdfs, run_module):
+    result = run_module(hdfs_path, paths=[{"path": "/x"}, {"path": "/x/", "mode": "0700"}])
+    assert result["failed"] and "/x/: this path is listed twice" in result["msg"]
+    assert hdfs.changes() == [("MKDIRS", "/x")]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(1000, 1000), ("10g", 10 << 30), ("2T", 2 << 40), ("5kb", 5 << 10), ("none", -1), (-1, -1)],
+)
+def test_quotas(text, number):
+    assert hdfs_path.quota(text) == number

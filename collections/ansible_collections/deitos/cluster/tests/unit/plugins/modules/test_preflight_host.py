@@ -1,0 +1,231 @@
+"""preflight_host: each fault of a host is found, named and explained; a good host passes."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+from ansible_collections.deitos.cluster.plugins.modules import preflight_host
+
+NAME = "n1.example.org"
+
+
+class Names:
+    """A resolver of its own: {name: [addresses]} and {address: name}."""
+
+    def __init__(self, monkeypatch, forward, reverse, local=("10.0.0.1",)):
+        monkeypatch.setattr(preflight_host, "forward", lambda name: forward.get(name, []))
+        monkeypatch.setattr(preflight_host, "reverse", lambda address: reverse.get(address, ""))
+        monkeypatch.setattr(preflight_host, "is_local", lambda address: address in local)
+
+
+GOOD = {"n1.example.org": ["10.0.0.1"], "kdc1.example.org": ["10.0.0.2"]}
+BACK = {"10.0.0.1": "n1.example.org", "10.0.0.2": "kdc1.example.org"}
+
+
+@pytest.mark.parametrize(
+    ("forward", "back", "expected"),
+    [
+        ({}, {}, []),
+        ({"n1.example.org": []}, {}, ["n1.example.org has no IPv4 address"]),
+        ({"kdc1.example.org": []}, {}, ["kdc1.example.org has no IPv4 address"]),
+        ({"n1.example.org": ["127.0.1.1"]}, {}, ["127.0.1.1", "remove that line from /etc/hosts"]),
+        ({"kdc1.example.org": ["127.0.0.1"]}, {}, ["kdc1.example.org resolves to 127.0.0.1"]),
+        (
+            {"n1.example.org": ["10.0.0.9"]},
+            {"10.0.0.9": "n1.example.org"},
+            ["10.0.0.9, which is no address of this host"],
+        ),
+        ({}, {"10.0.0.1": "n1"}, ["10.0.0.1 of n1.example.org resolves back to 'n1'"]),
+        ({}, {"10.0.0.2": ""}, ["10.0.0.2 of kdc1.example.org resolves back to ''"]),
+    ],
+)
+def test_names(monkeypatch, forward, back, expected):
+    Names(monkeypatch, {**GOOD, **forward}, {**BACK, **back})
+    faults = preflight_host.all_name_faults(NAME, ["kdc1.example.org", NAME])
+    assert len(faults) == (1 if expected else 0), faults
+    for text in expected:
+        assert text in faults[0]
+
+
+def test_own_addresses_are_told_from_others():
+    assert preflight_host.is_local("127.0.0.1")
+    assert not preflight_host.is_local("192.0.2.1")
+
+
+def test_a_name_of_nobody_has_no_address():
+    assert preflight_host.forward("no-such-host.invalid") == []
+
+
+@pytest.mark.parametrize("found", ["n1", "n1.example.org", "N1"])
+def test_a_host_that_knows_its_name(found):
+    assert preflight_host.host_name_faults(NAME, found) == []
+
+
+def test_a_host_with_another_name():
+    (fault,) = preflight_host.host_name_faults(NAME, "debian")
+    assert "calls itself 'debian'" in fault
+    assert "hostnamectl set-hostname n1.example.org" in fault
+
+
+@pytest.mark.parametrize(("ahead", "word"), [(150, "ahead of"), (-61, "behind")])
+def test_a_wrong_clock(ahead, word):
+    (fault,) = preflight_host.clock_faults(1000.0, 60, now=1000.0 + ahead)
+    assert f"{abs(ahead)} s {word} the controller's" in fault
+
+
+def test_a_right_clock():
+    for ahead in (-59, 0, 59, 119):
+        assert preflight_host.clock_faults(1000.0, 60, now=1000.0 + ahead) == []
+    assert preflight_host.clock_faults(None, 60) == []
+
+
+def test_systems():
+    debian = {"ID": "debian", "VERSION_ID": "12"}
+    other = {"ID": "rocky", "VERSION_ID": "9.4"}
+    assert preflight_host.system_faults(["debian 12"], False, debian) == ([], [])
+    faults, warnings = preflight_host.system_faults(["debian 12"], False, other)
+    assert "'rocky 9.4', verified is: debian 12" in faults[0]
+    assert "cluster_preflight_allow_untested_os" in faults[0]
+    assert warnings == []
+    faults, warnings = preflight_host.system_faults(["debian 12"], True, other)
+    assert faults == []
+    assert "rocky 9.4" in warnings[0]
+
+
+def test_os_release(tmp_path):
+    path = tmp_path / "os-release"
+    path.write_text('NAME="Debian GNU/Linux"\n# comment\nID=debian\nVERSION_ID="12"\n')
+    found = preflight_host.os_release(path)
+    assert (found["ID"], found["VERSION_ID"]) == ("debian", "12")
+
+
+def test_python_and_init(tmp_path):
+    assert preflight_host.python_faults((3, 9)) == []
+    assert "Python is 3.7, expected 3.9" in preflight_host.python_faults((3, 7))[0]
+    assert preflight_host.init_faults(tmp_path) == []
+    assert "systemd is not the init" in preflight_host.init_faults(tmp_path / "none")[0]
+
+
+def test_memory_disk_and_mounts(tmp_path):
+    assert preflight_host.memory_faults(1) == []
+    assert "expected 99999999" in preflight_host.memory_faults(99999999)[0]
+    assert preflight_host.disk_faults({str(tmp_path / "not/yet"): 1}) == []
+    (fault,) = preflight_host.disk_faults({"/opt/x": "999999999"})
+    assert "free for /opt/x, expected 999999999" in fault
+    assert preflight_host.mount_faults(["/proc"]) == []
+    assert str(tmp_path) in preflight_host.mount_faults([str(tmp_path)])[0]
+
+
+def test_file_source(tmp_path):
+    path = tmp_path / "a release.tar.gz"
+    assert "is no file on this host" in preflight_host.source_faults(f"file://{path}")[0]
+    path.write_text("")
+    assert preflight_host.source_faults(f"file://{tmp_path}/a%20release.tar.gz") == []
+
+
+class Mirror(http.server.BaseHTTPRequestHandler):
+    """/there is there, /get-only knows no HEAD."""
+
+    def do_HEAD(self):
+        self.send_response({"/there": 200, "/get-only": 405}.get(self.path, 404))
+        self.end_headers()
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def mirror():
+    server = http.server.HTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_http_sources(mirror):
+    assert preflight_host.source_faults(f"{mirror}/there") == []
+    assert preflight_host.source_faults(f"{mirror}/get-only") == []
+    assert "the server says 404" in preflight_host.source_faults(f"{mirror}/gone")[0]
+
+
+def test_a_mirror_that_nobody_serves():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "cannot be reached" in preflight_host.source_faults(f"http://127.0.0.1:{port}/x")[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({}, None),
+        ({"hdfs": 801}, None),
+        ({"hdfs": 998}, "hdfs has the number 998, expected 801"),
+        ({"games": 801}, "the number 801 of the user hdfs belongs to the local user games"),
+    ],
+)
+def test_numbers_of_service_users(found, expected):
+    faults = preflight_host.account_faults("user", {"hdfs": 801}, found)
+    assert [expected in fault for fault in faults] == ([True] if expected else [])
+
+
+def test_people_hidden_by_local_accounts():
+    faults = preflight_host.people_faults(
+        ["alice", "debian", "staff"], {"debian": 1000}, {"staff": 50}
+    )
+    assert len(faults) == 2
+    assert "'debian'" in faults[0]
+
+
+def test_local_accounts_are_read_from_the_files(tmp_path):
+    path = tmp_path / "passwd"
+    path.write_text("root:x:0:0:root:/root:/bin/bash\n+::::::\n\nhdfs:x:801:801::/:/sbin/nologin\n")
+    assert preflight_host.local_accounts(path) == {"root": 0, "hdfs": 801}
+
+
+GOOD_PARAMETERS = {"name": NAME, "check_names": False}
+
+
+@pytest.fixture
+def _a_booted_host(monkeypatch):
+    monkeypatch.setattr(preflight_host, "init_faults", list)
+
+
+@pytest.mark.usefixtures("_a_booted_host")
+@pytest.mark.parametrize("check", [False, True])
+def test_a_good_host_changes_nothing(run_module, check):
+    result = run_module(preflight_host, check=check, controller_time=time.time(), **GOOD_PARAMETERS)
+    assert not result["failed"], result
+    assert not result["changed"]
+
+
+@pytest.mark.usefixtures("_a_booted_host")
+def test_all_faults_come_in_one_message(run_module):
+    result = run_module(
+        preflight_host,
+        **GOOD_PARAMETERS,
+        controller_time=0,
+        memory_mb=99999999,
+        sources=["file:///no/such/file"],
+    )
+    assert result["failed"]
+    assert len(result["faults"]) == 3
+    assert result["msg"].startswith("n1.example.org is not fit for the cluster (3):\n- the clock")
+
+
+@pytest.mark.usefixtures("_a_booted_host")
+def test_an_installed_host_is_not_asked_for_room(run_module, tmp_path):
+    result = run_module(
+        preflight_host,
+        **GOOD_PARAMETERS,
+        memory_mb=99999999,
+        disk_mb={"/": 999999999},
+        sources=["file:///no/such/file"],
+        installed=str(tmp_path),
+    )
+    assert not result["failed"], result
