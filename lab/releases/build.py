@@ -1,0 +1,470 @@
+#!/usr/bin/env python3
+"""Assemble release tarballs in Apache's layout from artifacts on Maven Central.
+
+For machines that cannot reach Apache's mirrors. Each directory beside this file that holds a
+release.toml is one release:
+
+    release.toml     the layout: which artifact goes where
+    pom.xml, *.xml   the artifacts, for Maven
+    artifacts.lock   digest, artifact and place of every jar (written by --relock)
+    layout/          files of our own that go into the release as they are
+    pin.json         digest of the finished archive and of its recipe (written by --pin)
+
+Only what matches artifacts.lock enters an archive, and only an archive that matches pin.json gets
+its final name, so a file of that name is always whole and the one meant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from xml.etree import ElementTree
+
+HERE = Path(__file__).resolve().parent
+LAB_VERSIONS = HERE.parent.parent / "inventories/lab/group_vars/all/versions.yml"
+# Part of every recipe: raise it when the same inputs begin to give other bytes.
+FORMAT = 1
+POM = "{http://maven.apache.org/POM/4.0.0}"
+
+
+class BuildError(Exception):
+    """A release cannot be built; the text says what to do."""
+
+
+def default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "deitos-cluster"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, order=True)
+class Artifact:
+    """One line of artifacts.lock."""
+
+    repository_path: str  # group/artifact/version/file, as in any Maven repository
+    sha256: str
+    path: str  # its place in the release; "-" for one of which only parts are taken
+
+    @property
+    def file(self) -> str:
+        return self.repository_path.rsplit("/", 1)[1]
+
+    @property
+    def key(self) -> str:
+        """group:artifact[:classifier], as [[part]] names it."""
+        group, name, version, file = self.repository_path.rsplit("/", 3)
+        key = f"{group.replace('/', '.')}:{name}"
+        classifier = file.removeprefix(f"{name}-{version}").rpartition(".")[0].removeprefix("-")
+        return f"{key}:{classifier}" if classifier else key
+
+
+class Release:
+    """What one directory describes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self.lock_file = directory / "artifacts.lock"
+        self.pin_file = directory / "pin.json"
+        with (directory / "release.toml").open("rb") as stream:
+            data = tomllib.load(stream)
+        self.archive: str = data["archive"]
+        self.root: str = data["root"]
+        self.mtime: int = data["mtime"]
+        self.checksum_variable: str = data["checksum_variable"]
+        self.modules: list[dict] = data["module"]
+        self.parts: list[dict] = data.get("part", [])
+
+    def artifacts(self) -> list[Artifact]:
+        if not self.lock_file.exists():
+            raise BuildError(f"{self.name}: no artifacts.lock; write it with --relock")
+        artifacts = []
+        for line in self.lock_file.read_text().splitlines():
+            if line and not line.startswith("#"):
+                digest, repository_path, path = line.split()
+                artifacts.append(Artifact(repository_path, digest, path))
+        return artifacts
+
+    def pin(self) -> dict[str, str]:
+        if not self.pin_file.exists():
+            raise BuildError(f"{self.name}: no pin.json; write it with --pin")
+        return json.loads(self.pin_file.read_text())
+
+    def own_files(self) -> list[tuple[str, Path, bool]]:
+        """Path in the release, file and whether it is a program, of everything in layout/."""
+        layout = self.directory / "layout"
+        return [
+            (file.relative_to(layout).as_posix(), file, bool(file.stat().st_mode & stat.S_IXUSR))
+            for file in sorted(layout.rglob("*"))
+            if file.is_file() and "__pycache__" not in file.parts
+        ]
+
+    def recipe(self) -> str:
+        """Digest of all that decides the archive's bytes."""
+        digest = hashlib.sha256(f"{FORMAT}\n".encode())
+        inputs = [("release.toml", self.directory / "release.toml", False)]
+        inputs += [("artifacts.lock", self.lock_file, False)]
+        for path, file, program in inputs + self.own_files():
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{path} {int(program)} {content}\n".encode())
+        return digest.hexdigest()
+
+
+def releases(names: list[str]) -> list[Release]:
+    known = {path.parent.name: path.parent for path in sorted(HERE.glob("*/release.toml"))}
+    for name in names:
+        if name not in known:
+            raise BuildError(f"no release {name!r}; there are: {', '.join(known)}")
+    return [Release(known[name]) for name in names or known]
+
+
+# --- Artifacts --------------------------------------------------------------------------------
+
+
+def run_maven(release: Release, directory: Path) -> None:
+    """Have Maven put what each module names, and what that needs, in a directory of its own."""
+    maven = shutil.which("mvn")
+    if not maven:
+        raise BuildError("Maven is not installed: apt-get install maven")
+    command = [
+        *(maven, "--batch-mode", "--no-transfer-progress", "-f", str(release.directory)),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={directory}/${{project.artifactId}}",
+    ]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if run.returncode:
+        errors = [line for line in run.stdout.splitlines() if "[ERROR]" in line]
+        tail = "\n".join(errors[:12] or run.stdout.splitlines()[-12:])
+        raise BuildError(f"{release.name}: Maven failed:\n{tail}")
+
+
+def module_directory(release: Release, module: str, directory: Path) -> Path:
+    """Where run_maven put the artifacts of a module."""
+    pom = ElementTree.parse(release.directory / f"{module}.xml")
+    return directory / pom.getroot().findtext(f"{POM}artifactId", "")
+
+
+def lock(release: Release, directory: Path) -> list[Artifact]:
+    """Decide a place for everything that Maven fetched."""
+    named: dict[tuple[str, str], str] = {}
+    for module in release.modules:
+        pom = ElementTree.parse(release.directory / f"{module['name']}.xml")
+        for dependency in pom.getroot().iter(f"{POM}dependency"):
+            group, name, classifier = (
+                dependency.findtext(f"{POM}{tag}", "")
+                for tag in ("groupId", "artifactId", "classifier")
+            )
+            if not classifier:
+                named.setdefault((group, name), module["name"])
+
+    found: dict[str, Artifact] = {}
+    versions: dict[str, str] = {}
+    for module in release.modules:
+        base = module_directory(release, module["name"], directory)
+        for file in sorted(base.rglob("*.jar")):
+            path = file.relative_to(base).as_posix()
+            if path in found:
+                continue
+            artifact = Artifact(path, sha256_of(file), "-")
+            if other := versions.get(artifact.key):
+                raise BuildError(f"{release.name}: both {other} and {path}: manage its version")
+            versions[artifact.key] = path
+            group, name = artifact.key.split(":")[:2]
+            owner = named.get((group, name))
+            if "jars" in module:
+                home = next((m for m in release.modules if m["name"] == owner), None)
+                place = home["jars"] if home else module["lib"]
+                artifact = Artifact(path, artifact.sha256, f"{place}/{artifact.file}")
+            found[path] = artifact
+    places: dict[str, str] = {}
+    for artifact in found.values():
+        if artifact.path != "-" and places.setdefault(artifact.path, artifact.key) != artifact.key:
+            raise BuildError(f"{release.name}: two artifacts named {artifact.path}")
+    return sorted(found.values())
+
+
+def write_lock(release: Release, artifacts: list[Artifact]) -> None:
+    lines = ["# Written by build.py --relock: SHA-256, artifact, place in the release."]
+    lines += [f"{a.sha256} {a.repository_path} {a.path}" for a in artifacts]
+    release.lock_file.write_text("\n".join(lines) + "\n")
+
+
+def stored(store: Path, artifact: Artifact) -> Path:
+    return store / artifact.sha256[:2] / artifact.sha256
+
+
+def keep(file: Path, target: Path) -> None:
+    """Put a file in its final place whole, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    file.replace(target)
+
+
+def fetch(release: Release, store: Path, work: Path) -> None:
+    """Complete the store, which holds artifacts by digest, with what this release needs."""
+    artifacts = release.artifacts()
+    missing = [a for a in artifacts if not stored(store, a).exists()]
+    if not missing:
+        return
+    say(f"{release.name}: fetching {len(missing)} of {len(artifacts)} artifacts with Maven")
+    run_maven(release, work / "maven")
+    fetched = {}
+    for module in release.modules:
+        base = module_directory(release, module["name"], work / "maven")
+        fetched |= {file.relative_to(base).as_posix(): file for file in base.rglob("*.jar")}
+    extra = set(fetched) - {a.repository_path for a in artifacts}
+    if extra:
+        raise BuildError(f"{release.name}: not in artifacts.lock: {', '.join(sorted(extra))}")
+    for artifact in missing:
+        file = fetched.get(artifact.repository_path)
+        if not file:
+            raise BuildError(f"{release.name}: Maven did not fetch {artifact.repository_path}")
+        digest = sha256_of(file)
+        if digest != artifact.sha256:
+            raise BuildError(
+                f"{release.name}: {artifact.repository_path} has SHA-256 {digest}, "
+                f"artifacts.lock says {artifact.sha256}: the artifact is damaged or was replaced; "
+                "remove it from Maven's local repository and try again"
+            )
+        keep(file, stored(store, artifact))
+
+
+def content_of(store: Path, artifact: Artifact) -> bytes:
+    """An artifact's bytes, checked at each use; one that rotted is removed and named."""
+    file = stored(store, artifact)
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != artifact.sha256:
+        file.unlink()
+        raise BuildError(f"{artifact.file} was damaged in {store} and is removed: run again")
+    return content
+
+
+# --- Archives ---------------------------------------------------------------------------------
+
+
+class StoredGzip(io.RawIOBase):
+    """A gzip stream of stored blocks.
+
+    Jars are compressed already. Stored, they unpack at the speed of the disk, and the bytes do not
+    depend on which deflate a machine's zlib implements, so one digest holds for all builders.
+    """
+
+    BLOCK = 65535
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.out = out
+        self.crc = 0
+        self.size = 0
+        self.pending = bytearray()
+        out.write(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        self.size += len(data)
+        self.pending += data
+        start = 0
+        # One byte stays back, so that the last block is never empty.
+        while len(self.pending) - start > self.BLOCK:
+            self._block(self.pending[start : start + self.BLOCK], last=False)
+            start += self.BLOCK
+        del self.pending[:start]
+        return len(data)
+
+    def _block(self, data: bytes | bytearray, *, last: bool) -> None:
+        self.out.write(struct.pack("<BHH", last, len(data), len(data) ^ 0xFFFF))
+        self.out.write(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._block(self.pending, last=True)
+            self.out.write(struct.pack("<II", self.crc, self.size & 0xFFFFFFFF))
+        super().close()
+
+
+def members(release: Release, store: Path) -> Iterator[tuple[str, bytes, bool]]:
+    """Path, content and whether it is a program, of every file of a release."""
+    artifacts = release.artifacts()
+    for artifact in artifacts:
+        if artifact.path != "-":
+            yield artifact.path, content_of(store, artifact), False
+    by_key = {artifact.key: artifact for artifact in artifacts}
+    for part in release.parts:
+        source = content_of(store, by_key[part["artifact"]])
+        with zipfile.ZipFile(io.BytesIO(source)) as jar:
+            names = [
+                name
+                for name in jar.namelist()
+                if name == part["member"]
+                or (part["member"].endswith("/") and name.startswith(part["member"]))
+            ]
+            if not names:
+                raise BuildError(f"{release.name}: no {part['member']} in {part['artifact']}")
+            for name in names:
+                if not name.endswith("/"):
+                    yield part["path"] + name.removeprefix(part["member"]), jar.read(name), False
+    for path, file, program in release.own_files():
+        yield path, file.read_bytes(), program
+
+
+def write_archive(release: Release, store: Path, file: Path) -> None:
+    """Write the archive: sorted, all root's, one time, so that equal inputs give equal bytes."""
+    files: dict[str, tuple[bytes, bool]] = {}
+    for path, content, program in members(release, store):
+        if path in files:
+            raise BuildError(f"{release.name}: two sources for {path}")
+        files[path] = (content, program)
+    directories = {parent.as_posix() for path in files for parent in Path(path).parents} - {"."}
+    with (
+        file.open("wb") as out,
+        StoredGzip(out) as stream,
+        tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for path in ["", *sorted([*directories, *files])]:
+            info = tarfile.TarInfo(f"{release.root}/{path}".rstrip("/"))
+            info.mtime = release.mtime
+            info.uname = info.gname = "root"
+            if path in files:
+                content, program = files[path]
+                info.size = len(content)
+                info.mode = 0o755 if program else 0o644
+                tar.addfile(info, io.BytesIO(content))
+            else:
+                info.type = tarfile.DIRTYPE
+                info.mode = 0o755
+                tar.addfile(info)
+
+
+def build(release: Release, out: Path, cache: Path, *, pin: bool = False) -> Path:
+    """Return the finished archive of a release, made if it is not there."""
+    target = out / release.archive
+    recipe = release.recipe()
+    if not pin:
+        pinned = release.pin()
+        if pinned["recipe"] != recipe:
+            raise BuildError(
+                f"{release.name}: layout/, release.toml or artifacts.lock changed since the "
+                "archive was pinned: run build.py --pin"
+            )
+        if target.exists():
+            if sha256_of(target) == pinned["sha256"]:
+                say(f"{release.name}: {target} is complete")
+                return target
+            say(f"{release.name}: {target} is not the pinned archive: building it again")
+    store = cache / "artifacts"
+    store.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        workspace(store) as work,
+        tempfile.TemporaryDirectory(prefix=".building-", dir=out) as unfinished,
+    ):
+        fetch(release, store, work)
+        say(f"{release.name}: writing {target}")
+        archive = Path(unfinished) / release.archive
+        write_archive(release, store, archive)
+        digest = sha256_of(archive)
+        if pin:
+            write_pin(release, digest, recipe)
+        elif digest != pinned["sha256"]:
+            raise BuildError(
+                f"{release.name}: built an archive of SHA-256 {digest}, "
+                f"pin.json says {pinned['sha256']}"
+            )
+        archive.chmod(0o644)
+        keep(archive, target)
+    return target
+
+
+@contextlib.contextmanager
+def workspace(store: Path) -> Iterator[Path]:
+    """A directory on the store's file system, for one builder at a time."""
+    with (store / ".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for stale in store.glob(".work-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".work-", dir=store) as directory:
+            yield Path(directory)
+
+
+def write_pin(release: Release, digest: str, recipe: str) -> None:
+    pin = {"archive": release.archive, "sha256": digest, "recipe": recipe}
+    release.pin_file.write_text(json.dumps(pin, indent=2) + "\n")
+    if LAB_VERSIONS.exists():
+        line = rf"^({release.checksum_variable}: )sha256:[0-9a-f]*$"
+        text = LAB_VERSIONS.read_text()
+        LAB_VERSIONS.write_text(re.sub(line, rf"\g<1>sha256:{digest}", text, flags=re.M))
+    say(f"{release.name}: pinned {digest}")
+
+
+def relock(release: Release, cache: Path) -> None:
+    store = cache / "artifacts"
+    store.mkdir(parents=True, exist_ok=True)
+    with workspace(store) as work:
+        say(f"{release.name}: fetching all artifacts with Maven")
+        run_maven(release, work / "maven")
+        artifacts = lock(release, work / "maven")
+        write_lock(release, artifacts)
+    say(f"{release.name}: locked {len(artifacts)} artifacts")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("names", nargs="*", help="releases to build (all)")
+    parser.add_argument(
+        "--out", type=Path, help="directory for the archives (releases/ in the cache)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="cache directory (%(default)s)"
+    )
+    parser.add_argument(
+        "--relock", action="store_true", help="write artifacts.lock anew, then pin (maintainers)"
+    )
+    parser.add_argument(
+        "--pin", action="store_true", help="accept what is built as the release (maintainers)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        for release in releases(options.names):
+            if options.relock:
+                relock(release, options.cache)
+            out = options.out or options.cache / "releases"
+            print(build(release, out, options.cache, pin=options.pin or options.relock))
+    except BuildError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
