@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Time 1,000 directories of HDFS with owner, mode and ACL, against one `hdfs dfs` a step.
+
+Runs on the lab named by LAB, which must be converged, and removes what it has made. The command
+line is timed on a sample of paths and reckoned up to all of them, which is said with the result.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/integration"))
+
+from labhosts import Cluster  # noqa: E402
+from modulerun import Step, on_lab  # noqa: E402
+
+COUNT = 1000
+SAMPLE = 3
+TOP = "/tmp/bench_hdfs_paths"  # noqa: S108 a directory of HDFS
+MODULE = "deitos.cluster."
+
+
+def owner(number):
+    """Directories belong to somebody else than who makes them."""
+    return f"bench{number % 7}"
+
+
+def by_module():
+    """The two tasks that make it all so."""
+    numbers = range(COUNT)
+    paths = [{"path": f"{TOP}/d{n}", "owner": owner(n), "mode": "0750"} for n in numbers]
+    acls = [{"path": f"{TOP}/d{n}", "entries": ["user:alice:r-x"]} for n in numbers]
+    return [Step(f"{MODULE}hdfs_path", {"paths": paths}), Step(f"{MODULE}hdfs_acl", {"acls": acls})]
+
+
+def by_command(number):
+    """What a playbook without the modules runs for one path."""
+    path = f"{TOP}/c{number}"
+    words = [
+        f"-mkdir {path}",
+        f"-chmod 0750 {path}",
+        f"-chown {owner(number)} {path}",
+        f"-setfacl -m user:alice:r-x {path}",
+    ]
+    return " && ".join(f"/opt/hadoop/bin/hdfs dfs {word}" for word in words)
+
+
+def main():
+    cluster = Cluster()
+    host = cluster.hosts("namenode")[0]
+    execute = on_lab(host, {"endpoints": [cluster.web()["namenode"]], "parallel": 8})
+    principal = f"nn/{cluster.fqdn('namenode')}"
+    login = f"kinit -kt /etc/security/keytabs/hdfs.keytab {principal}"
+
+    def shell(command):
+        cache = "export KRB5CCNAME=FILE:/tmp/krb5cc_bench HADOOP_CONF_DIR=/etc/hadoop"
+        return Step(
+            "ansible.builtin.shell",
+            {"cmd": f"{cache} && {command}", "executable": "/bin/bash"},
+        )
+
+    clear = Step(f"{MODULE}hdfs_path", {"path": TOP, "state": "absent", "recursive": True})
+    sample = " && ".join(by_command(number) for number in range(SAMPLE))
+    steps = [
+        clear,
+        *by_module(),
+        *by_module(),
+        shell(login),
+        shell(f"{sample}; rc=$?; kdestroy -q; exit $rc"),
+        clear,
+    ]
+    results = execute(steps)
+    _clear, path, acl, path_again, acl_again, _login, commands, _end = results
+    for result in results:
+        if result["failed"]:
+            sys.exit(f"the work was not done: {result['msg']}")
+    if len(path["changed_paths"]) < COUNT or len(acl["changed_paths"]) != COUNT:
+        sys.exit("the work was not done")
+    if path_again["changed"] or acl_again["changed"]:
+        sys.exit("the second run has changed something")
+    each = commands["seconds"] / SAMPLE
+    first = path["seconds"] + acl["seconds"]
+    again = path_again["seconds"] + acl_again["seconds"]
+    print(f"{COUNT} directories with owner, mode and ACL, as tasks on {host}:")
+    print(f"  first run   {first:7.1f} s (paths {path['seconds']:.1f}, ACLs {acl['seconds']:.1f})")
+    print(f"  second run  {again:7.1f} s, nothing changed")
+    print(f"  one `hdfs dfs` a step: {each:.1f} s a path, on a sample of {SAMPLE};")
+    print(f"  for {COUNT} that is {each * COUNT:.0f} s, ratio {each * COUNT / first:.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Run the site through ansible-runner and say what happened, host by host."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ansible_runner
+
+ROOT = Path(__file__).resolve().parents[2]
+RAN = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
+
+
+@dataclass
+class SiteRun:
+    """What one run did."""
+
+    status: str = ""
+    changed: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str, str]] = field(default_factory=list)
+    tasks: Counter = field(default_factory=Counter)
+    started: int = 0
+    artifacts: Path | None = None
+
+    def note(self, event):
+        """Take in one event of the runner."""
+        data = event.get("event_data", {})
+        kind, host, task = event["event"], data.get("host"), data.get("task")
+        if kind == "playbook_on_task_start":
+            self.started += 1
+        if kind in RAN:
+            self.tasks[host] += 1
+            result = data.get("res", {})
+            if result.get("changed"):
+                self.changed.append((host, task))
+            if kind != "runner_on_ok" and not data.get("ignore_errors"):
+                self.failed.append((host, task, str(result.get("msg", ""))[:2000]))
+        return True
+
+
+def run_site(*options, playbook="playbooks/site.yml", kill_after=None):
+    """Run a playbook on the lab; kill it, without warning, once `kill_after` tasks have begun."""
+    done = SiteRun(artifacts=Path(tempfile.mkdtemp(prefix="deitos-run-")))
+    runner = ansible_runner.run(
+        private_data_dir=str(done.artifacts),
+        project_dir=str(ROOT),
+        playbook=str(ROOT / playbook),
+        inventory=str(ROOT / "inventories/lab"),
+        cmdline=" ".join(options) or None,
+        envvars={"LAB": os.environ.get("LAB", ""), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        event_handler=done.note,
+        cancel_callback=lambda: kill_after is not None and done.started >= kill_after,
+        quiet=True,
+    )
+    done.status = runner.status
+    return done

@@ -1,0 +1,567 @@
+"""hdfs_path on a real, Kerberized HDFS: check, run, run again, check again, for every state."""
+
+from __future__ import annotations
+
+import pytest
+from modulerun import Case, four_runs, on_lab, verify
+
+PATH = "deitos.cluster.hdfs_path"
+ACL = "deitos.cluster.hdfs_acl"
+# Whatever the shell, this cluster's HDFS.
+HDFS = "HADOOP_CONF_DIR=/etc/hadoop /opt/hadoop/bin/hdfs"
+TOP = "/tmp/hdfs_path_cases"
+TEXT = "one\ntwo\n"
+# Longer than the size from which a file carries its digest.
+LONG = "/usr/bin/python3.11"
+
+
+def at(name):
+    """A path of a case."""
+    return f"{TOP}/{name}"
+
+
+def make(name, **options):
+    """A preparing step: a path of a case."""
+    return PATH, {"path": at(name), **options}
+
+
+def made(kind, mode, owner="hdfs", group="hdfs"):
+    """How `hdfs dfs -stat` describes a path."""
+    return f"{kind} {mode} {owner} {group}"
+
+
+FOLDER, FILE = "directory", "regular file"
+
+CASES = [
+    # Directories
+    Case(
+        "a new directory has the default mode",
+        {"path": at("plain"), "group": "hdfs"},
+        then={at("plain"): made(FOLDER, 755)},
+    ),
+    Case(
+        "a new directory with owner, group and mode",
+        {"path": at("owned"), "owner": "alice", "group": "staff", "mode": "0750"},
+        then={at("owned"): made(FOLDER, 750, "alice", "staff")},
+    ),
+    Case(
+        "a sticky directory",
+        {"path": at("sticky"), "group": "hdfs", "mode": "1777"},
+        then={at("sticky"): made(FOLDER, 1777)},
+    ),
+    Case(
+        "missing parents get the mode that is said for them",
+        {"path": at("p1/p2/p3"), "mode": "0700", "group": "hdfs", "parents_mode": "0711"},
+        then={at("p1"): "directory 711 hdfs", at("p1/p2"): "directory 711 hdfs"},
+    ),
+    Case(
+        "missing parents are not restricted by a umask",
+        {"path": at("u1/u2"), "mode": "0700"},
+        then={at("u1"): "directory 755 hdfs", at("u1/u2"): "directory 700 hdfs"},
+    ),
+    Case(
+        "missing parents are refused without parents",
+        {"path": at("q1/q2"), "parents": False},
+        fails="is missing, and parents is off",
+        then={at("q1"): None},
+    ),
+    Case(
+        "a changed mode is put right",
+        {"path": at("mode"), "mode": "0750"},
+        [make("mode", mode="0777", group="hdfs")],
+        then={at("mode"): made(FOLDER, 750)},
+    ),
+    Case(
+        "a changed owner is put right",
+        {"path": at("owner"), "owner": "alice"},
+        [make("owner", owner="bob", group="staff")],
+        then={at("owner"): made(FOLDER, 755, "alice", "staff")},
+    ),
+    Case(
+        "a changed group is put right",
+        {"path": at("group"), "group": "sales"},
+        [make("group", owner="bob", group="staff")],
+        then={at("group"): made(FOLDER, 755, "bob", "sales")},
+    ),
+    Case(
+        "the sticky bit is taken away",
+        {"path": at("unsticky"), "mode": "0777"},
+        [make("unsticky", mode="1777", group="hdfs")],
+        then={at("unsticky"): made(FOLDER, 777)},
+    ),
+    Case(
+        "what is not named stays",
+        {"path": at("stays")},
+        [make("stays", owner="bob", group="staff", mode="0711")],
+        changed=False,
+        then={at("stays"): made(FOLDER, 711, "bob", "staff")},
+    ),
+    Case(
+        "a symbolic mode",
+        {"path": at("symbolic"), "mode": "u=rwx,g+rX-w,o="},
+        [make("symbolic", mode="0727", group="hdfs")],
+        then={at("symbolic"): made(FOLDER, 750)},
+    ),
+    Case(
+        "a symbolic sticky bit",
+        {"path": at("symsticky"), "mode": "+t"},
+        [make("symsticky", mode="0770", group="hdfs")],
+        then={at("symsticky"): made(FOLDER, 1770)},
+    ),
+    Case(
+        "a symbolic mode on a new directory starts from the default",
+        {"path": at("symnew"), "mode": "o-rx,g+w", "group": "hdfs"},
+        then={at("symnew"): made(FOLDER, 770)},
+    ),
+    Case(
+        "a name with everything that a URL would mistake",
+        {"path": at("a b+c%41&d=e;f#g?hé'\"\\"), "mode": "0700", "group": "hdfs"},
+    ),
+    Case(
+        "a file in the way is refused",
+        {"path": at("inway")},
+        [make("inway", state="file", content="x")],
+        fails="a file is in the way",
+    ),
+    Case(
+        "a file above is refused",
+        {"path": at("filey/below")},
+        [make("filey", state="file", content="x")],
+        fails="is a file",
+    ),
+    Case("a relative path is refused", {"path": "tmp/x"}, fails="absolute"),
+    Case("a URI is refused", {"path": "hdfs://deitos/tmp"}, fails="absolute"),
+    Case("dots are refused", {"path": at("../x")}, fails="'..'"),
+    Case("a mode without quotes is refused", {"path": at("x"), "mode": 493}, fails="in quotes"),
+    Case("a setuid bit is refused", {"path": at("x"), "mode": "4755"}, fails="setuid"),
+    Case(
+        "a path listed twice is refused",
+        {"paths": [{"path": at("twice")}, {"path": at("twice") + "/"}]},
+        fails="listed twice",
+    ),
+    # Many
+    Case(
+        "a tree in one call, in order",
+        {
+            "group": "hdfs",
+            "paths": [
+                {"path": at("tree"), "mode": "0751"},
+                {"path": at("tree/a"), "mode": "0752"},
+                {"path": at("tree/a/b"), "mode": "0753"},
+                {"path": at("tree/c/d"), "mode": "0750"},
+            ],
+        },
+        then={
+            at("tree"): made(FOLDER, 751),
+            at("tree/a"): made(FOLDER, 752),
+            at("tree/a/b"): made(FOLDER, 753),
+        },
+    ),
+    Case(
+        "one bad item does not hide the others",
+        {"paths": [{"path": at("good1")}, {"path": at("bad:")}, {"path": at("good2")}]},
+        fails="bad:",
+        then={at("good1"): "directory 755 hdfs", at("good2"): "directory 755 hdfs"},
+    ),
+    Case(
+        "what cannot be made takes what is in it along",
+        {"paths": [{"path": at("ff/x")}, {"path": at("ff/x/y")}, {"path": at("fine")}]},
+        [make("ff", state="file", content="x")],
+        fails="ff/x",
+        then={at("fine"): "directory 755 hdfs"},
+    ),
+    Case(
+        "the task's options hold for items that say nothing else",
+        {
+            "owner": "alice",
+            "mode": "0700",
+            "paths": [{"path": at("t1")}, {"path": at("t2"), "mode": "0711"}],
+        },
+        then={at("t1"): "directory 700 alice", at("t2"): "directory 711 alice"},
+    ),
+    Case(
+        "twenty in one directory",
+        {
+            "paths": [
+                {"path": at(f"many/{n}"), "owner": f"u{n}", "group": "hdfs"} for n in range(20)
+            ]
+        },
+        then={at("many/7"): made(FOLDER, 755, "u7")},
+    ),
+    # Recursive
+    Case(
+        "recursive owner, group and X",
+        {
+            "path": at("rec"),
+            "owner": "carol",
+            "group": "staff",
+            "mode": "u=rwX,g=rX,o=",
+            "recursive": True,
+        },
+        [
+            make("rec/in/deep", mode="0777"),
+            make("rec/in/file", state="file", content="x", mode="0666"),
+            make("rec/in/program", state="file", content="x", mode="0711"),
+        ],
+        then={
+            at("rec"): made(FOLDER, 750, "carol", "staff"),
+            at("rec/in/deep"): made(FOLDER, 750, "carol", "staff"),
+            at("rec/in/file"): made(FILE, 640, "carol", "staff"),
+            at("rec/in/program"): made(FILE, 750, "carol", "staff"),
+        },
+    ),
+    Case(
+        "recursive finds nothing to do",
+        {"path": at("recsame"), "mode": "0755", "recursive": True},
+        [make("recsame/a"), make("recsame/b")],
+        changed=False,
+    ),
+    # Files
+    Case(
+        "a new file",
+        {"path": at("f/new"), "state": "file", "content": TEXT, "owner": "bob", "mode": "0640"},
+        then={at("f/new"): f"regular file 640 bob hdfs {len(TEXT)}"},
+    ),
+    Case(
+        "a new file has the default mode",
+        {"path": at("f/def"), "state": "file", "content": "", "group": "hdfs"},
+        then={at("f/def"): f"{made(FILE, 644)} 0"},
+    ),
+    Case(
+        "other content of the same length is written",
+        {"path": at("f/same"), "state": "file", "content": "two"},
+        [make("f/same", state="file", content="one", owner="bob", group="staff", mode="0600")],
+        then={at("f/same"): f"{made(FILE, 600, 'bob', 'staff')} 3"},
+    ),
+    Case(
+        "longer content is written and the mode with it",
+        {"path": at("f/longer"), "state": "file", "content": "three", "mode": "0644"},
+        [make("f/longer", state="file", content="one", owner="bob", group="staff", mode="0600")],
+        then={at("f/longer"): f"{made(FILE, 644, 'bob', 'staff')} 5"},
+    ),
+    Case(
+        "the same content is left",
+        {"path": at("f/left"), "state": "file", "content": TEXT},
+        [make("f/left", state="file", content=TEXT)],
+        changed=False,
+    ),
+    Case(
+        "a number is its text",
+        {"path": at("f/number"), "state": "file", "content": 42},
+        then={at("f/number"): "regular file 644 hdfs hdfs 2"},
+    ),
+    Case(
+        "a long file is written and then not read back",
+        {"path": at("f/long"), "state": "file", "src": LONG},
+        then={at("f/long"): "regular file 644 hdfs hdfs"},
+    ),
+    Case(
+        "another long file is put in its place",
+        {"path": at("f/back"), "state": "file", "src": LONG},
+        [make("f/back", state="file", src="/usr/bin/bash")],
+    ),
+    Case(
+        "content from a file of the host",
+        {"path": at("f/src"), "state": "file", "src": "/etc/passwd", "mode": "0644"},
+    ),
+    Case(
+        "no such source",
+        {"path": at("f/nosrc"), "state": "file", "src": "/nowhere"},
+        fails="src /nowhere cannot be read",
+    ),
+    Case(
+        "an ACL outlives new content",
+        {"path": at("f/acl"), "state": "file", "content": "new"},
+        [
+            make("f/acl", state="file", content="old"),
+            (ACL, {"path": at("f/acl"), "entries": ["user:alice:rw-"]}),
+        ],
+        then={at("f/acl"): "regular file 664 hdfs hdfs 3"},
+    ),
+    Case(
+        "a file that must be there is",
+        {"path": at("f/there"), "state": "file", "mode": "0600"},
+        [make("f/there", state="file", content="x")],
+        then={at("f/there"): "regular file 600 hdfs hdfs 1"},
+    ),
+    Case(
+        "a file that must be there is not",
+        {"path": at("f/nowhere"), "state": "file"},
+        fails="neither content nor src",
+    ),
+    Case(
+        "a directory in the way of a file is refused",
+        {"path": at("f"), "state": "file", "content": "x"},
+        fails="a directory is in the way",
+    ),
+    Case(
+        "content needs state=file",
+        {"path": at("f/d"), "content": "x"},
+        fails="state=file only",
+    ),
+    Case(
+        "replication of a new file",
+        {"path": at("f/rep"), "state": "file", "content": "x", "replication": 2},
+    ),
+    Case(
+        "replication is changed",
+        {"path": at("f/rep2"), "state": "file", "replication": 2},
+        [make("f/rep2", state="file", content="x", replication=1)],
+    ),
+    Case(
+        "replication of a whole tree",
+        {"path": at("reptree"), "replication": 2, "recursive": True},
+        [make("reptree/a/f", state="file", content="x", replication=1)],
+    ),
+    # Touch
+    Case(
+        "touch makes an empty file",
+        {"path": at("touch/new"), "state": "touch", "mode": "0600"},
+        steady=False,
+        then={at("touch/new"): "regular file 600 hdfs hdfs 0"},
+    ),
+    Case(
+        "touch leaves the content",
+        {"path": at("touch/old"), "state": "touch"},
+        [make("touch/old", state="file", content=TEXT)],
+        steady=False,
+        then={at("touch/old"): f"regular file 644 hdfs hdfs {len(TEXT)}"},
+    ),
+    # Absent
+    Case("nothing is absent already", {"path": at("none"), "state": "absent"}, changed=False),
+    Case(
+        "a file is removed",
+        {"path": at("rm/file"), "state": "absent"},
+        [make("rm/file", state="file", content="x")],
+        then={at("rm/file"): None, at("rm"): "directory 755 hdfs"},
+    ),
+    Case(
+        "an empty directory is removed",
+        {"path": at("rm/empty"), "state": "absent"},
+        [make("rm/empty")],
+        then={at("rm/empty"): None},
+    ),
+    Case(
+        "a full directory is not removed",
+        {"path": at("rm/full"), "state": "absent"},
+        [make("rm/full/inside")],
+        fails="not empty",
+        then={at("rm/full/inside"): "directory 755 hdfs"},
+    ),
+    Case(
+        "a full directory is removed on request",
+        {"path": at("rm/whole"), "state": "absent", "recursive": True},
+        [make("rm/whole/inside/deep")],
+        then={at("rm/whole"): None},
+    ),
+    Case(
+        "contents and then their directory are removed",
+        {
+            "state": "absent",
+            "paths": [{"path": at("rm/seq/a")}, {"path": at("rm/seq/b")}, {"path": at("rm/seq")}],
+        },
+        [make("rm/seq/a"), make("rm/seq/b")],
+        then={at("rm/seq"): None},
+    ),
+    Case(
+        "removed and made anew below",
+        {
+            "paths": [
+                {"path": at("anew"), "state": "absent", "recursive": True},
+                {"path": at("anew/x/y"), "mode": "0700"},
+            ]
+        },
+        [make("anew/x/z")],
+        steady=False,
+        then={at("anew/x/y"): "directory 700 hdfs", at("anew/x/z"): None},
+    ),
+    Case("the root is not removed", {"path": "/", "state": "absent"}, fails="root directory"),
+    # Quotas
+    Case(
+        "quotas of a new directory",
+        {"path": at("quota/new"), "name_quota": 100, "space_quota": "10g"},
+    ),
+    Case(
+        "a quota is changed and the other is left",
+        {"path": at("quota/changed"), "name_quota": 200},
+        [make("quota/changed", name_quota=100, space_quota="1t")],
+    ),
+    Case(
+        "quotas are lifted",
+        {"path": at("quota/lifted"), "name_quota": "none", "space_quota": "none"},
+        [make("quota/lifted", name_quota=100, space_quota="1t")],
+    ),
+    Case(
+        "no quota is no change",
+        {"path": at("quota/none"), "name_quota": "none"},
+        [make("quota/none")],
+        changed=False,
+    ),
+    Case(
+        "an exceeded name quota",
+        {"path": at("quota/full/more")},
+        [make("quota/full", name_quota=1)],
+        fails="a quota would be exceeded",
+    ),
+    Case("a quota of nothing", {"path": at("q"), "name_quota": 0}, fails="is no quota"),
+    Case("an unknown unit", {"path": at("q"), "space_quota": "10x"}, fails="is no quota"),
+    Case(
+        "a file has no quota",
+        {"path": at("q"), "state": "file", "name_quota": 5},
+        fails="for directories",
+    ),
+    # Policies
+    Case("a storage policy", {"path": at("policy/cold"), "storage_policy": "COLD"}),
+    Case(
+        "a storage policy is taken back",
+        {"path": at("policy/none"), "storage_policy": "none"},
+        [make("policy/none", storage_policy="COLD")],
+    ),
+    Case(
+        "an inherited storage policy is enough",
+        {"path": at("policy/heir/child"), "storage_policy": "COLD"},
+        [make("policy/heir", storage_policy="COLD"), make("policy/heir/child")],
+        changed=False,
+    ),
+    Case(
+        "an unknown storage policy",
+        {"path": at("policy/unknown"), "storage_policy": "WARMISH"},
+        fails="there is no storage policy 'WARMISH'",
+    ),
+    Case(
+        "an erasure coding policy",
+        {"path": at("ec/xor"), "ec_policy": "RS-6-3-1024k"},
+    ),
+    Case(
+        "an erasure coding policy is taken back",
+        {"path": at("ec/none"), "ec_policy": "none"},
+        [make("ec/none", ec_policy="RS-6-3-1024k")],
+    ),
+    Case(
+        "a disabled erasure coding policy",
+        {"path": at("ec/disabled"), "ec_policy": "RS-10-4-1024k"},
+        fails="RS-10-4-1024k",
+    ),
+    # Snapshots
+    Case("a snapshottable directory", {"path": at("snap/on"), "snapshottable": True}),
+    Case(
+        "no longer snapshottable",
+        {"path": at("snap/off"), "snapshottable": False},
+        [make("snap/off", snapshottable=True)],
+    ),
+    Case(
+        "a snapshot with its directory",
+        {
+            "paths": [
+                {"path": at("snap/taken"), "snapshottable": True},
+                {"path": at("snap/taken/.snapshot/one")},
+            ]
+        },
+        then={at("snap/taken/.snapshot/one"): "directory 755 hdfs"},
+    ),
+    Case(
+        "a snapshot is deleted",
+        {"path": at("snap/gone/.snapshot/one"), "state": "absent"},
+        [make("snap/gone", snapshottable=True), make("snap/gone/.snapshot/one")],
+        then={at("snap/gone/.snapshot/one"): None},
+    ),
+    Case(
+        "no snapshot where none may be taken",
+        {"path": at("snap/not/.snapshot/one")},
+        [make("snap/not")],
+        fails="is not snapshottable",
+    ),
+    # ACLs
+    Case(
+        "the mode beside an ACL is that of the group",
+        {"path": at("acl/group"), "mode": "0700"},
+        [
+            make("acl/group", mode="0750"),
+            (ACL, {"path": at("acl/group"), "entries": ["user:alice:rwx"]}),
+        ],
+        # What stat shows is the mask, which still lets alice in.
+        then={at("acl/group"): "directory 770 hdfs"},
+    ),
+    Case(
+        "an ACL is no change of mode",
+        {"path": at("acl/same"), "mode": "0750"},
+        [
+            make("acl/same", mode="0750"),
+            (ACL, {"path": at("acl/same"), "entries": ["user:alice:rwx"]}),
+        ],
+        changed=False,
+    ),
+    Case(
+        "a default ACL does not change a wanted mode",
+        {"path": at("acl/heir/child"), "mode": "0711"},
+        [
+            make("acl/heir"),
+            (ACL, {"path": at("acl/heir"), "entries": ["default:other::---"]}),
+        ],
+        then={at("acl/heir/child"): "directory 711 hdfs"},
+    ),
+    Case(
+        "nor that of a new file",
+        {"path": at("acl/heir2/file"), "state": "file", "content": "x", "mode": "0644"},
+        [
+            make("acl/heir2"),
+            (ACL, {"path": at("acl/heir2"), "entries": ["default:user:bob:rwx"]}),
+        ],
+    ),
+]
+
+
+TOP_STEP = {"path": TOP, "group": "hdfs", "mode": "0755"}
+
+
+def play(execute, shell):
+    """All the runs of all the cases, and then what HDFS itself says of each path."""
+    shell(f"{HDFS} ec -enablePolicy -policy RS-6-3-1024k")
+    # As HDFS has it, what is made belongs to the group of the directory that it is in.
+    top = Case("top", TOP_STEP, [(PATH, TOP_STEP)])
+    results = four_runs(execute, PATH, [top, *CASES])
+    listed = shell(f"{HDFS} dfs -ls -R {TOP}")
+    listed += shell(f"{HDFS} dfs -ls {at('snap/taken/.snapshot')}")
+    return results, described(listed)
+
+
+def described(listed):
+    """{path: words} of what `hdfs dfs -ls` has printed."""
+    found = {}
+    for line in listed.splitlines():
+        fields = line.split(None, 7)
+        if len(fields) == 8:
+            letters, _copies, owner, group, length, _day, _time, path = fields
+            kind = "directory" if letters[0] == "d" else "regular file"
+            found[path] = f"{kind} {octal(letters[1:10])} {owner} {group} {length}"
+    return found
+
+
+def octal(letters):
+    """A mode as ls prints it, in digits without a leading zero."""
+    bits = 0o1000 if letters[8] in "tT" else 0
+    for place, letter in enumerate(letters):
+        if letter not in "-T":
+            bits |= 0o400 >> place
+    return f"{bits:o}"
+
+
+@pytest.fixture(scope="module")
+def outcome(cluster, daemon_key):
+    root = daemon_key("namenode", "hdfs", "nn")
+    root.ok(f"{HDFS} dfs -rm -r -f -skipTrash {TOP}")
+    defaults = {"endpoints": [cluster.web()["namenode"]]}
+    yield play(on_lab(cluster.hosts("namenode")[0], defaults), root.ok)
+    root.ok(f"{HDFS} dfs -deleteSnapshot {at('snap/taken')} one")
+    root.ok(f"{HDFS} dfs -rm -r -f -skipTrash {TOP}")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case, outcome):
+    results, found = outcome
+    verify(case, results[case.name])
+    for path, words in case.then.items():
+        if words is None:
+            assert path not in found
+        else:
+            assert found.get(path, "").startswith(words), found.get(path)

@@ -1,0 +1,157 @@
+"""The lab's tool: names, what it refuses, and how it reads this computer's package sources."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+lab_tool = load("deitos_lab", ROOT / "lab/lab.py")
+image = lab_tool.image
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Calls sources({name: text}): what a computer with these files would use."""
+
+    def read(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return image.host_sources(tmp_path)
+
+    return read
+
+
+def test_machines_are_those_of_the_inventory():
+    inventory = yaml.safe_load((ROOT / "inventories/lab/hosts.yml").read_text())
+    hosts = {name for group in inventory["all"]["children"].values() for name in group["hosts"]}
+    assert hosts == set(lab_tool.MACHINES)
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "container"),
+    [("deitos", "deitos.network", "kdc1"), ("two", "two.two.network", "kdc1.two")],
+)
+def test_forward_and_reverse_names_agree(name, domain, container):
+    lab = lab_tool.Lab(name)
+    assert lab.domain == domain
+    assert lab.container("kdc1") == container
+    # What Docker's DNS answers for an address is <container>.<network>.
+    assert f"{container}.{lab.network}" == lab.fqdn("kdc1")
+    assert lab.machine(container) == "kdc1"
+
+
+def test_the_inventory_derives_the_same_domain():
+    text = (ROOT / "inventories/lab/group_vars/all/cluster.yml").read_text()
+    assert "deitos.network" in text and "lab_name ~ '.' ~ lab_name ~ '.network'" in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({}, "not part of lab two"),
+        ({lab_tool.LABEL_LAB: "other"}, "not part of lab two"),
+        ({lab_tool.LABEL_LAB: "two", lab_tool.LABEL_CHECKOUT: "/elsewhere"}, "checkout /elsewhere"),
+    ],
+)
+def test_refuses_what_is_foreign(labels, words):
+    container = {"Name": "/kdc1.two", "Config": {"Labels": labels}}
+    with pytest.raises(lab_tool.LabError, match=words):
+        lab_tool.Lab("two").must_own("container", container)
+
+
+def test_knows_its_own():
+    lab = lab_tool.Lab("two")
+    lab.must_own("container", {"Name": "/kdc1.two", "Config": {"Labels": lab.labels}})
+    lab.must_own("network", {"Name": "two.network", "Labels": lab.labels})
+
+
+@pytest.mark.parametrize("name", ["", "Two", "2", "a b", "a.b", "../x", "-x"])
+def test_a_name_is_a_dns_label(name):
+    with pytest.raises(lab_tool.argparse.ArgumentTypeError):
+        lab_tool.machine_name(name)
+
+
+def test_ssh_pins_the_machines_own_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lab = lab_tool.Lab("two")
+    lab.state.mkdir(parents=True)
+    address = {"NetworkSettings": {"Networks": {"two.network": {"IPAddress": "10.0.0.7"}}}}
+    monkeypatch.setattr(lab_tool.Lab, "containers", lambda self: {"kdc1": address})
+    lab_tool.write_ssh_config(lab, {"kdc1": "ssh-ed25519 AAAA"})
+    text = lab.ssh_config.read_text()
+    assert "HostName 10.0.0.7" in text
+    assert "StrictHostKeyChecking yes" in text
+    assert (lab.state / "known_hosts").read_text() == "kdc1 ssh-ed25519 AAAA\n"
+
+
+def test_reads_one_line_sources(sources):
+    found = sources(
+        {
+            "sources.list": "deb [signed-by=/x] http://mirror.test/debian/ bookworm main\n"
+            "# deb http://old.test/debian bookworm main\n"
+            "deb http://mirror.test/security bookworm-security main\n"
+        }
+    )
+    assert found == [
+        ("http://mirror.test/debian", ["bookworm"]),
+        ("http://mirror.test/security", ["bookworm-security"]),
+    ]
+
+
+def test_reads_stanzas_and_leaves_out_what_is_not_debian(sources):
+    found = sources(
+        {
+            "sources.list.d/debian.sources": "Types: deb\n# a comment\nURIs: http://m.test/debian\n"
+            "Suites: bookworm bookworm-updates bookworm-backports\nComponents: main\n\n"
+            "Enabled: no\nTypes: deb\nURIs: http://off.test/debian\nSuites: bookworm\n",
+            "sources.list.d/tool.list": "deb https://tool.test nodistro main\n",
+        }
+    )
+    assert found == [("http://m.test/debian", ["bookworm", "bookworm-updates"])]
+
+
+def test_no_debian_archive_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(image, "host_sources", list)
+    with pytest.raises(image.ImageError, match=r"sources\.list"):
+        image.apt_sources()
+
+
+def test_the_recipe_follows_what_it_is_made_of(monkeypatch):
+    before = image.recipe()
+    assert image.recipe() == before
+    monkeypatch.setattr(image, "apt_settings", lambda: 'Acquire::http::Proxy "http://p.test";\n')
+    assert image.recipe() != before
+
+
+def test_an_unfinished_build_leaves_no_image(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(image, "tag", lambda: "deitos-cluster/machine:test")
+    monkeypatch.setattr(image, "exists", lambda name: False)
+    monkeypatch.setattr(image, "load", lambda *arguments: made.append(arguments))
+
+    def fail(root, log):
+        (root / "half").write_text("")
+        raise image.ImageError("the mirror went away")
+
+    monkeypatch.setattr(image, "assemble", fail)
+    with pytest.raises(image.ImageError, match="went away"):
+        image.build(tmp_path, lambda text: None)
+    assert not made
+    assert not list(tmp_path.glob("image-*"))
