@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pytest
-from labhosts import Cluster
 from siterun import run_site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,23 +23,6 @@ SECRETS = {
     "/etc/security/http-secrets/hdfs.secret": "base64 -w60 {} | head -1",
     "/etc/security/http-secrets/yarn.secret": "base64 -w60 {} | head -1",
 }
-
-
-def lab(*command):
-    subprocess.run([sys.executable, str(ROOT / "lab/lab.py"), *command], check=True, cwd=ROOT)
-
-
-@pytest.fixture(scope="module")
-def machines():
-    lab("down")
-    lab("up")
-    subprocess.run(
-        ["ansible-playbook", "-i", "inventories/lab", "lab/container_executor/install.yml"],
-        check=True,
-        cwd=ROOT,
-    )
-    yield Cluster()
-    lab("down")
 
 
 def planned_tasks():
