@@ -17,6 +17,8 @@ import subprocess
 import threading
 import time
 
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
+
 # A line longer than libss' buffer would be cut, and its tail taken for a command of its own.
 LONGEST_LINE = 4000
 
@@ -45,7 +47,7 @@ class KadminError(Exception):
     """kadmin cannot be used at all: not installed, no database, refused, silent."""
 
 
-class ItemError(Exception):
+class ItemError(Problem):
     """One item of the list is wrong, or the KDC refused it."""
 
 

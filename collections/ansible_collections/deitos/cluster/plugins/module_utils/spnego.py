@@ -18,6 +18,9 @@ import traceback
 import urllib.parse
 import uuid
 
+from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
+
 try:
     import gssapi
     from gssapi.exceptions import GSSError
@@ -36,10 +39,6 @@ COOKIE = "hadoop.auth"
 # An error page can be long; a person reads its beginning.
 EXCERPT = 400
 UPLOAD_BLOCK = 1 << 17
-
-
-class Problem(Exception):
-    """A failure told so that a person knows what to do."""
 
 
 class KeytabProblem(Problem):
@@ -109,9 +108,13 @@ TEXTS = (
 )
 
 
-def available():
-    """Whether this host has python3-gssapi."""
-    return gssapi is not None
+def require(module):
+    """Fail where this host has no python3-gssapi."""
+    if gssapi is None:
+        module.fail_json(
+            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
+            exception=GSSAPI_IMPORT_ERROR,
+        )
 
 
 def kerberos_reason(error):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import re
@@ -13,9 +12,13 @@ import socket
 import urllib.parse
 import xml.etree.ElementTree
 
-from ansible.module_utils.basic import missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import spnego
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import (
+    PathReport,
+    Problem,
+    merge,
+)
 
 PREFIX = "/webhdfs/v1"
 MOST_TOLD = 1000
@@ -267,13 +270,45 @@ class WebHdfs:
 # What the modules share
 
 
+def manage(plural, options, defaults, item_of, reconcile, **extra):
+    """A module that brings one path, or the list of `plural`, into the wanted state.
+
+    `item_of` checks an item's options, `reconcile` does the work of all good ones, and `extra` is
+    what the module returns besides its changes.
+    """
+    module = AnsibleModule(
+        argument_spec={
+            plural: {"type": "list", "elements": "dict", "options": options},
+            **{
+                key: {**spec, "default": defaults[key]} if key in defaults else spec
+                for key, spec in options.items()
+            },
+            **ARGUMENTS,
+        },
+        mutually_exclusive=[("path", plural)],
+        required_one_of=[("path", plural)],
+        supports_check_mode=True,
+    )
+    report = PathReport(module)
+    report.extra.update(extra)
+    try:
+        items = {}
+        for item in merge(module.params, plural, options, defaults):
+            with report.item(item["path"]):
+                wanted = item_of(item)
+                if wanted.path in items:
+                    raise Problem("this path is listed twice")
+                items[wanted.path] = wanted
+        with connect(module) as hdfs:
+            reconcile(module, report, hdfs, list(items.values()))
+    except Problem as problem:
+        report.fail(str(problem))
+    report.exit()
+
+
 def connect(module):
     """The HDFS that a module's options name."""
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
+    spnego.require(module)
     params = module.params
     if params["parallel"] < 1:
         module.fail_json(msg=f"parallel must be at least 1, not {params['parallel']}")
@@ -498,75 +533,3 @@ def _upwards(path):
         yield path
         path = parent_of(path)
     yield "/"
-
-
-def merge_items(params, plural, options, defaults):
-    """The items of the list, or the single one; a task's option holds where an item gives none."""
-    if params[plural] is None:
-        return [{option: params[option] for option in options}]
-    items = []
-    for item in params[plural]:
-        given = {key: value for key, value in item.items() if value is not None}
-        task = {option: params[option] for option in options if params[option] is not None}
-        items.append({**dict.fromkeys(options), **defaults, **task, **given})
-    return items
-
-
-class Report:
-    """Collects what was done and what failed, then ends the module once."""
-
-    SHOWN = 20
-
-    def __init__(self, module):
-        self.module = module
-        self.changes = []
-        self.errors = []
-        self.diff = []
-        self.extra = {}
-
-    @contextlib.contextmanager
-    def item(self, name):
-        """A Problem inside belongs to this item alone."""
-        try:
-            yield
-        except Problem as problem:
-            self.error(name, problem)
-
-    def error(self, name, problem, path=None):
-        """Note that an item failed, at its path or at one that it needs."""
-        text = f"{path}: {problem}" if path not in (None, name) else str(problem)
-        self.errors.append({"path": name or "", "msg": text})
-
-    def change(self, path, actions, diffs):
-        """Note a change."""
-        self.changes.append({"path": path, "actions": actions})
-        self.diff += diffs
-
-    def results(self):
-        """What the module returns."""
-        paths = list(dict.fromkeys(change["path"] for change in self.changes))
-        results = {
-            "changed": bool(self.changes),
-            "changed_paths": paths,
-            "changes": self.changes,
-            **self.extra,
-        }
-        if self.module._diff:
-            results["diff"] = self.diff
-        if self.errors:
-            results["errors"] = self.errors
-        return results
-
-    def fail(self, message):
-        """The whole call failed."""
-        self.module.fail_json(msg=message, **self.results())
-
-    def exit(self):
-        """End the module, as a failure when any item failed."""
-        if not self.errors:
-            self.module.exit_json(**self.results())
-        lines = [f"{error['path']}: {error['msg']}" for error in self.errors]
-        message = "; ".join(lines[: self.SHOWN])
-        if len(lines) > self.SHOWN:
-            message += f"; and {len(lines) - self.SHOWN} more (see errors)"
-        self.fail(message)

@@ -152,9 +152,9 @@ import json
 import time
 import urllib.parse
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import spnego
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 MISSING = object()
 COMPARISONS = ("equals", "at_least", "at_most")
@@ -319,11 +319,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
+    spnego.require(module)
     empty = {"changed": False, "beans": {}, "met": False, "unmet": [], "attempts": 0, "elapsed": 0}
     try:
         daemon = Daemon(module.params)

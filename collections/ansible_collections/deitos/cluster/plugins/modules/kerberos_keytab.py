@@ -246,7 +246,6 @@ from ansible_collections.deitos.cluster.plugins.module_utils.kadmin import (
     Principal,
     admin_argv,
 )
-from ansible_collections.deitos.cluster.plugins.module_utils.kerberos_items import Report
 from ansible_collections.deitos.cluster.plugins.module_utils.keytab import (
     KeytabError,
     decode,
@@ -255,6 +254,7 @@ from ansible_collections.deitos.cluster.plugins.module_utils.keytab import (
     fingerprints,
     parse_fingerprint,
 )
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Report
 from ansible_collections.deitos.cluster.plugins.module_utils.sealed import (
     Sealer,
     SealError,

@@ -327,8 +327,8 @@ from ansible_collections.deitos.cluster.plugins.module_utils.kadmin import (
     parse_interval,
     parse_time,
 )
-from ansible_collections.deitos.cluster.plugins.module_utils.kerberos_items import Report, merge
 from ansible_collections.deitos.cluster.plugins.module_utils.keytab import extract
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Report, merge
 from ansible_collections.deitos.cluster.plugins.module_utils.string_to_key import string_to_key
 
 ALWAYS = "always"
@@ -751,7 +751,9 @@ def main():
     if params["names"] is not None:
         params["principals"] = [{"name": name} for name in params["names"]]
     try:
-        reconcile(module, report, merge(params, "principals", PRINCIPAL_ARGUMENTS))
+        reconcile(
+            module, report, merge(params, "principals", PRINCIPAL_ARGUMENTS, {"state": "present"})
+        )
     except KadminError as error:
         report.fail(str(error))
     report.exit()

@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.deitos.cluster.plugins.module_utils import spnego, webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils import report, spnego, webhdfs
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 sys.path.insert(0, str(Path(__file__).parent))
 from https_server import Login, Server, kerberized
@@ -368,7 +368,7 @@ def test_a_failure_stops_only_what_needs_it(log):
 def test_items_take_what_they_do_not_say_from_the_task():
     params = {"paths": [{"path": "/a", "mode": None}, {"path": "/b", "mode": "1"}], "mode": "7"}
     params |= {"path": None, "state": None, "many": None}
-    merged = webhdfs.merge_items(params, "paths", ["path", "mode", "state"], {"state": "present"})
+    merged = report.merge(params, "paths", ["path", "mode", "state"], {"state": "present"})
     assert merged == [
         {"path": "/a", "mode": "7", "state": "present"},
         {"path": "/b", "mode": "1", "state": "present"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries, hdfs_mode, webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_acl
 
 
@@ -86,7 +86,7 @@ def hdfs(monkeypatch):
     hdfs.acls["/d"] = hdfs_entries.logical("750")
     hdfs.acls["/d/f"] = hdfs_entries.logical("640")
     hdfs.files.add("/d/f")
-    monkeypatch.setattr(hdfs_acl, "connect", lambda _module: hdfs)
+    monkeypatch.setattr(webhdfs, "connect", lambda _module: hdfs)
     return hdfs
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_path
 
 
@@ -121,7 +121,7 @@ class Memory:
 @pytest.fixture
 def hdfs(monkeypatch):
     hdfs = Memory()
-    monkeypatch.setattr(hdfs_path, "connect", lambda _module: hdfs)
+    monkeypatch.setattr(webhdfs, "connect", lambda _module: hdfs)
     return hdfs
 
 
