@@ -696,6 +696,8 @@ class Planner:
         missing = []
         above = parent_of(item.path)
         while (status := self.tree.get(above)) is None:
+            if above == "/":
+                raise Problem("the server knows no root directory: is this address a NameNode's?")
             missing.append(above)
             above = parent_of(above)
         if status["type"] != "DIRECTORY":

@@ -288,6 +288,16 @@ def test_what_is_in_no_directory_is_not_asked_for():
     assert hdfs.asked == [("status", "/none")] and tree.get("/none/5") is None
 
 
+def test_the_root_is_looked_up_itself():
+    # It would be sought among its own names, and taken to be missing.
+    hdfs = Namespace(a=0, b=0, c=0, d=0, e=0)
+    hdfs.listing = lambda _path: dict.fromkeys("abcde", hdfs.status("/a"))
+    tree = webhdfs.Statuses(hdfs)
+    tree.load(["/", "/a", "/b", "/c", "/d", "/e"])
+    assert tree.get("/")["childrenNum"] == 5 and tree.get("/e") and not tree.is_gone("/")
+    assert webhdfs.parent_of("/") == "/" and webhdfs.join("/", "a") == "/a"
+
+
 def test_a_planned_removal_hides_all_below():
     hdfs = Namespace(user=10)
     tree = webhdfs.Statuses(hdfs)

@@ -175,6 +175,12 @@ def test_the_root_among_others(hdfs, four_runs):
     assert four_runs(hdfs_path, paths=paths)["changed_paths"] == ["/a", "/b", "/c", "/d", "/e"]
 
 
+def test_a_server_without_a_root_is_refused(hdfs, run_module):
+    hdfs.paths.clear()
+    result = run_module(hdfs_path, path="/a/b")
+    assert result["failed"] and "no root directory" in result["msg"]
+
+
 def test_a_file_is_written_beside_its_place(hdfs, four_runs):
     done = four_runs(hdfs_path, path="/d/f", state="file", content="new", mode="0640", owner="bob")
     assert hdfs.contents == {"/d/f": b"new"}
