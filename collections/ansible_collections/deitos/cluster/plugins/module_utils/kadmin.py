@@ -317,6 +317,17 @@ def parse_policy(line):
     }
 
 
+# kadmind's words for what kadm5.acl grants by a letter.
+PRIVILEGES = {
+    "add": "a",
+    "change-password": "c",
+    "delete": "d",
+    "extract-keys": "e",
+    "get": "i",
+    "list": "l",
+    "modify": "m",
+}
+_PRIVILEGE = re.compile(r"Operation requires ``([a-z-]+)'' privilege")
 _NOISE = re.compile(r"^(No policy specified for .*; defaulting to no policy|WARNING: .*)$")
 
 
@@ -328,7 +339,19 @@ def complaint(answer):
             lines = lines[:number]
             break
     text = " ".join(lines) or answer.strip() or "kadmin gave no answer"
-    return re.sub(r"^(?:kadmin(?:\.local)?|\w+): +", "", text)
+    return re.sub(r"^(?:kadmin(?:\.local)?|\w+): +", "", text) + _advice(text)
+
+
+def _advice(text):
+    """What to do about a right that an administrator lacks."""
+    lacking = _PRIVILEGE.search(text)
+    letter = lacking and PRIVILEGES.get(lacking.group(1))
+    if not letter:
+        return ""
+    advice = f"; add '{letter}' to the administrator's line in the KDC's kadm5.acl"
+    if letter == "e":
+        advice += " ('*' is without it; where lockdown_keys is on, only kadmin.local has the keys)"
+    return advice
 
 
 # --- the process -----------------------------------------------------------------------------

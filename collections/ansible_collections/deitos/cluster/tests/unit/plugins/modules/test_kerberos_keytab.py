@@ -27,6 +27,8 @@ class Host:
         self.key, self.certificate = authority.issue(name, [name, name.split(".")[0]])
         self.pki = {"host_key": str(self.key), "host_certificate": str(self.certificate)}
         self.ca_path = str(authority.certificate)
+        # How kadmind is reached; the database itself when empty.
+        self.admin = {}
         self.keytabs = [
             self.keytab("krb5.keytab", f"host/{name}"),
             self.keytab("hdfs.keytab", f"dn/{name}", f"HTTP/{name}"),
@@ -71,6 +73,7 @@ class Host:
             state="issue",
             hosts=[self.request(**changes)],
             ca_path=self.ca_path,
+            **self.admin,
         )
         assert not done["changed"]
         return done
@@ -329,6 +332,60 @@ def test_only_hosts_that_differ_get_a_message(kdc, run_module, authority, tmp_pa
     refused = hosts[1].present(second["sealed"]["w2.example"])
     assert refused["failed"]
     assert "cannot be opened" in refused["msg"]
+
+
+# --- over the network ---
+
+
+@pytest.mark.parametrize("way", ["remote", "remote_by_cache"])
+def test_issuing_over_the_network(host, kdc, way, request, tmp_path, monkeypatch):
+    host.admin = request.getfixturevalue(way)
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path}/callers")
+    foretold = host.converge(check=True)[1]
+    done = host.converge()[1]
+    assert changed(foretold) == changed(done)
+    assert set(changed(done)) == {"krb5.keytab", "hdfs.keytab", "web.keytab"}
+    for check in (False, True):
+        issued, again = host.converge(check=check)
+        assert issued["differences"] == [] and not again["changed"]
+    # They are the keys that the database has had all along.
+    host.admin = {}
+    assert host.issue()["differences"] == []
+    assert set(re.findall(r"\nKey: vno (\d+)", kdc.ask("getprinc", "host/h1.example"))) == {"1"}
+    assert kdc.login("host/h1.example", keytab=host.path("krb5.keytab")) == ""
+    assert not (tmp_path / "callers").exists()
+
+
+def test_reading_and_extracting_is_all_that_issuing_needs(host, kdc, remote, run_module):
+    kdc.grant(f"admin@{kdc.realm} ie")
+    host.admin = remote
+    assert set(changed(host.converge()[1])) == {"krb5.keytab", "hdfs.keytab", "web.keytab"}
+    assert "privilege" in run_module(kerberos_principal, name="other/x", **remote)["msg"]
+
+
+def test_issuing_needs_the_right_to_extract_keys(host, kdc, remote):
+    host.admin = remote
+    assert host.issue()["sealed"]
+    # All rights but this one, which '*' does not include.
+    kdc.grant(f"admin@{kdc.realm} *")
+    done = host.issue()
+    assert done["failed"] and done["sealed"] == {}
+    assert "krb5.keytab: host/h1.example@UNIT.TEST: Operation requires" in done["msg"]
+    assert "add 'e' to the administrator's line in the KDC's kadm5.acl" in done["msg"]
+    assert "changing" not in done["msg"]
+    # Nor are keys changed to get at them.
+    assert set(re.findall(r"\nKey: vno (\d+)", kdc.ask("getprinc", "host/h1.example"))) == {"1"}
+
+
+def test_locked_keys_stay_where_they_are(host, kdc, remote, run_module):
+    run_module(kerberos_principal, name="host/h1.example", flags={"lockdown_keys": True})
+    host.keytabs = host.keytabs[:2]
+    host.admin = remote
+    done = host.issue()
+    assert done["failed"] and done["sealed"] == {}
+    assert "lockdown_keys" in done["msg"]
+    run_module(kerberos_principal, name="host/h1.example", flags={"lockdown_keys": False})
+    assert not host.issue()["failed"]
 
 
 # --- what must be refused ---
