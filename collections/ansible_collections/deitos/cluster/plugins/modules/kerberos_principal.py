@@ -19,7 +19,8 @@ description:
   - Names may contain spaces, quotes and non-ASCII characters. A backslash, slash or at sign that
     is part of a name is written with a backslash before it, as everywhere in Kerberos. Control
     characters are refused.
-  - Aliases are not managed, since the usual database (db2) has none.
+  - Aliases are not managed. KDCs before MIT krb5 1.22, such as those of Debian 12, have none in
+    their own databases; another name needs a principal of its own.
 author:
   - Deitos Cluster authors (@deitos)
 extends_documentation_fragment:
