@@ -34,6 +34,12 @@ else:
     GSSAPI_IMPORT_ERROR = None
 
 DEFAULT_CA_PATH = "/etc/deitos/pki/ca.crt"
+# Who asks, and whom to trust.
+ARGUMENTS = {
+    "keytab": {"type": "path", "required": True, "no_log": False},
+    "principal": {"type": "str"},
+    "ca_path": {"type": "path", "default": DEFAULT_CA_PATH},
+}
 SPNEGO = "1.3.6.1.5.5.2"
 COOKIE = "hadoop.auth"
 # An error page can be long; a person reads its beginning.

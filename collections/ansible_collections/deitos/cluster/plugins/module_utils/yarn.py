@@ -17,9 +17,7 @@ ACTIVE = ("NEW", "NEW_SAVING", "SUBMITTED", "ACCEPTED", "RUNNING")
 
 ARGUMENTS = {
     "endpoints": {"type": "list", "elements": "str", "required": True},
-    "keytab": {"type": "path", "required": True, "no_log": False},
-    "principal": {"type": "str"},
-    "ca_path": {"type": "path", "default": spnego.DEFAULT_CA_PATH},
+    **spnego.ARGUMENTS,
     "timeout": {"type": "int", "default": 30},
 }
 

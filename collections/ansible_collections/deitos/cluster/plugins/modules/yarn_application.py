@@ -16,6 +16,7 @@ description:
     interface with HTTPS and Kerberos. Without one, nothing changes.
   - Whose O(keytab) it is must be an administrator of the queues.
 extends_documentation_fragment:
+  - deitos.cluster.https
   - deitos.cluster.yarn
 attributes:
   check_mode:

@@ -17,6 +17,7 @@ description:
   - For assertions, and for playbooks that must decide something. Changes nothing.
   - Who is no administrator of the queues does not see others' applications.
 extends_documentation_fragment:
+  - deitos.cluster.https
   - deitos.cluster.yarn
 attributes:
   check_mode:
