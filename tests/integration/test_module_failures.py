@@ -31,9 +31,9 @@ def refusals(cluster):
         "no TLS": ({"endpoints": [url.replace("https:", "http:")]}, "is not an https:// URL"),
         "nobody there": ({"endpoints": [dead]}, "nobody listens at"),
         "nobody there, twice": ({"endpoints": [dead, dead]}, "no NameNode can be used"),
-        "no such host": (
+        "unknown to the KDC": (
             {"endpoints": [f"https://none.{cluster.domain}:9871"]},
-            "cannot be resolved",
+            f"the KDC knows no principal HTTP/none.{cluster.domain}",
         ),
     }
 
@@ -71,7 +71,7 @@ def answers(cluster, lab):
         "no TLS",
         "nobody there",
         "nobody there, twice",
-        "no such host",
+        "unknown to the KDC",
     ],
 )
 def test_the_reason_is_told(cluster, answers, fault):

@@ -122,6 +122,9 @@ def remote_problem(status, body, who, host):
 class WebHdfs:
     """One HDFS, through whichever of its NameNodes is active."""
 
+    # How many questions a connection takes before their answers are read.
+    AHEAD = 32
+
     def __init__(self, endpoints, client, parallel=4):
         self.endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
         if not self.endpoints:
@@ -164,12 +167,16 @@ class WebHdfs:
     def _decode(response):
         return json.loads(response.body) if response.body else {}
 
-    def _ask(self, method, path, op, parameters):
-        """Ask the active NameNode; a standby's answer or a dead host leads to the next one."""
+    @staticmethod
+    def _target(path, op, parameters):
         query = urllib.parse.urlencode(
             {"op": op, **{key: value for key, value in parameters.items() if value is not None}}
         )
-        target = f"{PREFIX}{urllib.parse.quote(path, safe='/')}?{query}"
+        return f"{PREFIX}{urllib.parse.quote(path, safe='/')}?{query}"
+
+    def _ask(self, method, path, op, parameters):
+        """Ask the active NameNode; a standby's answer or a dead host leads to the next one."""
+        target = self._target(path, op, parameters)
         repeatable = method == "GET" or op in REPEATABLE
         problems = []
         first = self._active
@@ -222,6 +229,30 @@ class WebHdfs:
     def acl(self, path):
         """The AclStatus of a path."""
         return self.get(path, "GETACLSTATUS")["AclStatus"]
+
+    def acls_of(self, paths):
+        """The AclStatus, or the Problem of asking for it, of each of many paths."""
+        groups = [paths[start : start + self.AHEAD] for start in range(0, len(paths), self.AHEAD)]
+        found = [answer for group in self._pool.map(self._acls_ahead, groups) for answer in group]
+        # What went wrong shows its cause, or goes right, when it is asked for by itself.
+        rest = [place for place, answer in enumerate(found) if answer is None]
+        for place, answer in zip(rest, self.map(self.acl, [paths[place] for place in rest])):
+            found[place] = answer
+        return found
+
+    def _acls_ahead(self, paths):
+        endpoint = self.endpoints[self._active]
+        try:
+            answers = self.client.ahead(
+                [endpoint + self._target(path, "GETACLSTATUS", {}) for path in paths]
+            )
+        except Problem:
+            answers = []
+        found = [
+            self._decode(answer)["AclStatus"] if answer.status == 200 else None
+            for answer in answers
+        ]
+        return found + [None] * (len(paths) - len(found))
 
     # Contents: the NameNode says where, the DataNode is reached over TLS like everybody else.
 
@@ -506,8 +537,9 @@ def run_in_order(hdfs, changes):
         turn_of[change.path] = turn
         for path in above:
             inside[path] = max(inside.get(path, -1), turn)
-        waves += [[]] * (turn - len(waves) + 1)
-        waves[turn] = [*waves[turn], change]
+        if turn == len(waves):
+            waves.append([])
+        waves[turn].append(change)
     failed = {}
 
     def run(change):

@@ -294,7 +294,7 @@ class Planner:
                 if item.recursive and status["type"] == "DIRECTORY":
                     self._load_tree(item)
         paths = [path for path, status in self.statuses.items() if status.get("aclBit")]
-        self.acls = dict(zip(paths, self.hdfs.map(self.hdfs.acl, paths)))
+        self.acls = dict(zip(paths, self.hdfs.acls_of(paths)))
 
     def _load_tree(self, item):
         try:

@@ -611,7 +611,7 @@ class Planner:
             statuses = {item.path: status, **(below if isinstance(below, dict) else {})}
             paths |= {path for path, status in statuses.items() if status.get("aclBit")}
         paths = sorted(paths)
-        self.acls = dict(zip(paths, self.hdfs.map(self.hdfs.acl, paths)))
+        self.acls = dict(zip(paths, self.hdfs.acls_of(paths)))
 
     def plan(self, item):
         """The changes that an item needs; the tree then knows them as done."""

@@ -56,6 +56,9 @@ class Memory:
             if child != "/" and webhdfs.parent_of(child) == path
         }
 
+    def acls_of(self, paths):
+        return self.map(self.acl, paths)
+
     def acl(self, path):
         self.requests.append(("GETACLSTATUS", path))
         extended = any(not entry.default and entry.type == "mask" for entry in self.acls[path])

@@ -68,6 +68,9 @@ class Memory:
             for child in self._children(path)
         }
 
+    def acls_of(self, paths):
+        return self.map(self.acl, paths)
+
     def acl(self, path):
         raise AssertionError(f"{path} has no ACL to ask for")
 
