@@ -50,7 +50,7 @@ def by_command(number):
 def main():
     cluster = Cluster()
     host = cluster.hosts("namenode")[0]
-    execute = on_lab(host, {"endpoints": [cluster.web()["namenode"]], "parallel": 8})
+    execute = on_lab(host, {"endpoints": [cluster.web()["namenode"]]})
     principal = f"nn/{cluster.fqdn('namenode')}"
     login = f"kinit -kt /etc/security/keytabs/hdfs.keytab {principal}"
 

@@ -78,6 +78,34 @@ def play(cluster, tasks):
     }
 
 
+def runs_of(name, **arguments):
+    """The four tasks of one step."""
+    return [
+        {
+            "name": f"{name}: {run}",
+            "deitos.cluster.ldap_directory": arguments,
+            "check_mode": run.startswith("check"),
+            "diff": True,
+            "ignore_errors": True,
+        }
+        for run in ("check", "run", "again", "check again")
+    ]
+
+
+def verify(results, step, changed=True):
+    """What must hold of the four results of a step; returns that of the run."""
+    foretold, done, again, checked = (
+        results[f"{step}: {run}"] for run in ("check", "run", "again", "check again")
+    )
+    assert not done.get("failed"), done
+    assert done["changed"] == changed, done
+    for key in ("changed", "added", "modified", "deleted", "diff", "people", "groups"):
+        assert foretold[key] == done[key], key
+    assert not again["changed"], again
+    assert not checked["changed"], checked
+    return done
+
+
 @pytest.fixture(scope="module")
 def four_runs(cluster):
     """The results of all steps: {(step, run): result}."""
@@ -87,30 +115,59 @@ def four_runs(cluster):
     }
     tasks = [{"name": "clean", "deitos.cluster.ldap_directory": clean}]
     for name, people, groups in STEPS:
-        for run in ("check", "run", "again", "check again"):
-            tasks.append(
-                {
-                    "name": f"{name}: {run}",
-                    "deitos.cluster.ldap_directory": {"people": people, "groups": groups},
-                    "check_mode": run.startswith("check"),
-                    "diff": True,
-                    "ignore_errors": True,
-                }
-            )
+        tasks += runs_of(name, people=people, groups=groups)
     return play(cluster, tasks)
 
 
 @pytest.mark.parametrize("step", [step[0] for step in STEPS])
 def test_every_state_is_foretold_reached_and_kept(four_runs, step):
-    foretold, done, again, checked = (
-        four_runs[f"{step}: {run}"] for run in ("check", "run", "again", "check again")
-    )
-    assert not done.get("failed"), done
-    assert done["changed"]
-    for key in ("changed", "added", "modified", "deleted", "diff", "people", "groups"):
-        assert foretold[key] == done[key], key
-    assert not again["changed"], again
-    assert not checked["changed"], checked
+    verify(four_runs, step)
+
+
+# In branches of their own, since what is not listed is removed: (name, people, groups, options).
+ALONE = {"exclusive": True}
+EXCLUSIVE = [
+    ("all are new", [ANNA, BERT], [STAFF, CREW], ALONE),
+    ("others stay unless all is listed", [BERT], [], {}),
+    ("who is left out goes", [ANNA], [STAFF, CREW], ALONE),
+    ("what is left out goes", [ANNA], [STAFF], ALONE),
+    ("nothing listed, nothing left", [], [], ALONE),
+]
+
+
+@pytest.fixture(scope="module")
+def exclusive(cluster):
+    """The results of all of them, and of making and removing the branches."""
+    base = "dc=" + cluster.domain.replace(".", ",dc=")
+    bases = {kind: f"ou=fr_{kind},{base}" for kind in ("people", "groups")}
+    branches = [
+        {"dn": dn, "attributes": {"objectClass": ["organizationalUnit"], "ou": f"fr_{kind}"}}
+        for kind, dn in bases.items()
+    ]
+    tasks = [{"name": "branches", "deitos.cluster.ldap_entries": {"entries": branches}}]
+    where = {f"{kind}_base": dn for kind, dn in bases.items()}
+    for name, people, groups, options in EXCLUSIVE:
+        tasks += runs_of(name, people=people, groups=groups, **options, **where)
+    gone = [{"dn": one["dn"], **GONE} for one in branches]
+    tasks.append({"name": "no branches", "deitos.cluster.ldap_entries": {"entries": gone}})
+    return play(cluster, tasks)
+
+
+@pytest.mark.parametrize("step", [step[0] for step in EXCLUSIVE])
+def test_only_who_claims_all_removes_others(exclusive, step):
+    done = verify(exclusive, step, changed=not step.startswith("others stay"))
+    # A person's private group goes along.
+    deleted = {dn.split(",")[0] for dn in done["deleted"]}
+    assert deleted == {
+        "who is left out goes": {"uid=fr_bert", "cn=fr_bert"},
+        "what is left out goes": {"cn=fr_crew"},
+        "nothing listed, nothing left": {"uid=fr_anna", "cn=fr_anna", "cn=fr_staff"},
+    }.get(step, set())
+
+
+def test_branches_are_made_and_removed(exclusive):
+    for name in ("branches", "no branches"):
+        assert exclusive[name]["changed"], exclusive[name]
 
 
 def test_what_is_left_over_is_nothing(cluster, four_runs):

@@ -20,6 +20,8 @@ options:
         database with C(kadmin.local).
       - Needs O(admin_keytab) with O(admin_principal), or O(admin_ccache). There is no way to give
         a password.
+      - What C(kadm5.acl) on the KDC grants the administrator is what can be done. Reading keys, for
+        keytabs and to compare passwords, takes the letters C(i) and C(e), and C(*) is without C(e).
     type: str
   admin_principal:
     description:

@@ -217,6 +217,9 @@ EXACT = {
     "dfs.data.transfer.protection": _PROTECTION,
     "dfs.encrypt.data.transfer": _boolean,
     "dfs.block.access.token.enable": _boolean,
+    # These two are named like a port and a URI.
+    "dfs.namenode.audit.log.with.remote.port": _boolean,
+    "dfs.client.ignore.namenode.default.kms.uri": _boolean,
     "dfs.http.policy": _POLICY,
     "dfs.permissions": _boolean,
     "dfs.replication": _integer,

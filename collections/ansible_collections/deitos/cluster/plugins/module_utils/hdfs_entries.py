@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_mode
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 TYPES = ("user", "group", "mask", "other")
 # owner, owning group, others

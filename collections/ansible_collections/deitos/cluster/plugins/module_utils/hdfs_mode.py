@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 WHO = {"u": 6, "g": 3, "o": 0}
 BITS = {"r": 4, "w": 2, "x": 1}

@@ -17,6 +17,8 @@ import subprocess
 import threading
 import time
 
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
+
 # A line longer than libss' buffer would be cut, and its tail taken for a command of its own.
 LONGEST_LINE = 4000
 
@@ -45,7 +47,7 @@ class KadminError(Exception):
     """kadmin cannot be used at all: not installed, no database, refused, silent."""
 
 
-class ItemError(Exception):
+class ItemError(Problem):
     """One item of the list is wrong, or the KDC refused it."""
 
 
@@ -315,6 +317,17 @@ def parse_policy(line):
     }
 
 
+# kadmind's words for what kadm5.acl grants by a letter.
+PRIVILEGES = {
+    "add": "a",
+    "change-password": "c",
+    "delete": "d",
+    "extract-keys": "e",
+    "get": "i",
+    "list": "l",
+    "modify": "m",
+}
+_PRIVILEGE = re.compile(r"Operation requires ``([a-z-]+)'' privilege")
 _NOISE = re.compile(r"^(No policy specified for .*; defaulting to no policy|WARNING: .*)$")
 
 
@@ -326,7 +339,19 @@ def complaint(answer):
             lines = lines[:number]
             break
     text = " ".join(lines) or answer.strip() or "kadmin gave no answer"
-    return re.sub(r"^(?:kadmin(?:\.local)?|\w+): +", "", text)
+    return re.sub(r"^(?:kadmin(?:\.local)?|\w+): +", "", text) + _advice(text)
+
+
+def _advice(text):
+    """What to do about a right that an administrator lacks."""
+    lacking = _PRIVILEGE.search(text)
+    letter = lacking and PRIVILEGES.get(lacking.group(1))
+    if not letter:
+        return ""
+    advice = f"; add '{letter}' to the administrator's line in the KDC's kadm5.acl"
+    if letter == "e":
+        advice += " ('*' is without it; where lockdown_keys is on, only kadmin.local has the keys)"
+    return advice
 
 
 # --- the process -----------------------------------------------------------------------------

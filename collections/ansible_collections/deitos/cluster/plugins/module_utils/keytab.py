@@ -215,7 +215,9 @@ def extract(kadmin, principals):
         if " does not exist" in answer:
             result[principal] = ItemError(f"{full.full} is not in the KDC")
         elif answer.strip():
-            result[principal] = ItemError(complaint(answer))
+            # Nothing is being changed, whatever kadmin says.
+            reason = re.sub(r" while changing .*?'s key(?=;|$)", "", complaint(answer))
+            result[principal] = ItemError(f"{full.full}: {reason}")
         elif full not in found:
             result[principal] = ItemError(f"{full.full} has no keys in the KDC")
         else:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import re
@@ -13,9 +12,13 @@ import socket
 import urllib.parse
 import xml.etree.ElementTree
 
-from ansible.module_utils.basic import missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import spnego
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import (
+    PathReport,
+    Problem,
+    merge,
+)
 
 PREFIX = "/webhdfs/v1"
 MOST_TOLD = 1000
@@ -119,6 +122,9 @@ def remote_problem(status, body, who, host):
 class WebHdfs:
     """One HDFS, through whichever of its NameNodes is active."""
 
+    # How many questions a connection takes before their answers are read.
+    AHEAD = 32
+
     def __init__(self, endpoints, client, parallel=4):
         self.endpoints = [endpoint.rstrip("/") for endpoint in endpoints]
         if not self.endpoints:
@@ -161,12 +167,16 @@ class WebHdfs:
     def _decode(response):
         return json.loads(response.body) if response.body else {}
 
-    def _ask(self, method, path, op, parameters):
-        """Ask the active NameNode; a standby's answer or a dead host leads to the next one."""
+    @staticmethod
+    def _target(path, op, parameters):
         query = urllib.parse.urlencode(
             {"op": op, **{key: value for key, value in parameters.items() if value is not None}}
         )
-        target = f"{PREFIX}{urllib.parse.quote(path, safe='/')}?{query}"
+        return f"{PREFIX}{urllib.parse.quote(path, safe='/')}?{query}"
+
+    def _ask(self, method, path, op, parameters):
+        """Ask the active NameNode; a standby's answer or a dead host leads to the next one."""
+        target = self._target(path, op, parameters)
         repeatable = method == "GET" or op in REPEATABLE
         problems = []
         first = self._active
@@ -220,6 +230,30 @@ class WebHdfs:
         """The AclStatus of a path."""
         return self.get(path, "GETACLSTATUS")["AclStatus"]
 
+    def acls_of(self, paths):
+        """The AclStatus, or the Problem of asking for it, of each of many paths."""
+        groups = [paths[start : start + self.AHEAD] for start in range(0, len(paths), self.AHEAD)]
+        found = [answer for group in self._pool.map(self._acls_ahead, groups) for answer in group]
+        # What went wrong shows its cause, or goes right, when it is asked for by itself.
+        rest = [place for place, answer in enumerate(found) if answer is None]
+        for place, answer in zip(rest, self.map(self.acl, [paths[place] for place in rest])):
+            found[place] = answer
+        return found
+
+    def _acls_ahead(self, paths):
+        endpoint = self.endpoints[self._active]
+        try:
+            answers = self.client.ahead(
+                [endpoint + self._target(path, "GETACLSTATUS", {}) for path in paths]
+            )
+        except Problem:
+            answers = []
+        found = [
+            self._decode(answer)["AclStatus"] if answer.status == 200 else None
+            for answer in answers
+        ]
+        return found + [None] * (len(paths) - len(found))
+
     # Contents: the NameNode says where, the DataNode is reached over TLS like everybody else.
 
     def _location(self, method, path, op, parameters):
@@ -267,13 +301,45 @@ class WebHdfs:
 # What the modules share
 
 
+def manage(plural, options, defaults, item_of, reconcile, **extra):
+    """A module that brings one path, or the list of `plural`, into the wanted state.
+
+    `item_of` checks an item's options, `reconcile` does the work of all good ones, and `extra` is
+    what the module returns besides its changes.
+    """
+    module = AnsibleModule(
+        argument_spec={
+            plural: {"type": "list", "elements": "dict", "options": options},
+            **{
+                key: {**spec, "default": defaults[key]} if key in defaults else spec
+                for key, spec in options.items()
+            },
+            **ARGUMENTS,
+        },
+        mutually_exclusive=[("path", plural)],
+        required_one_of=[("path", plural)],
+        supports_check_mode=True,
+    )
+    report = PathReport(module)
+    report.extra.update(extra)
+    try:
+        items = {}
+        for item in merge(module.params, plural, options, defaults):
+            with report.item(item["path"]):
+                wanted = item_of(item)
+                if wanted.path in items:
+                    raise Problem("this path is listed twice")
+                items[wanted.path] = wanted
+        with connect(module) as hdfs:
+            reconcile(module, report, hdfs, list(items.values()))
+    except Problem as problem:
+        report.fail(str(problem))
+    report.exit()
+
+
 def connect(module):
     """The HDFS that a module's options name."""
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
+    spnego.require(module)
     params = module.params
     if params["parallel"] < 1:
         module.fail_json(msg=f"parallel must be at least 1, not {params['parallel']}")
@@ -471,8 +537,9 @@ def run_in_order(hdfs, changes):
         turn_of[change.path] = turn
         for path in above:
             inside[path] = max(inside.get(path, -1), turn)
-        waves += [[]] * (turn - len(waves) + 1)
-        waves[turn] = [*waves[turn], change]
+        if turn == len(waves):
+            waves.append([])
+        waves[turn].append(change)
     failed = {}
 
     def run(change):
@@ -498,75 +565,3 @@ def _upwards(path):
         yield path
         path = parent_of(path)
     yield "/"
-
-
-def merge_items(params, plural, options, defaults):
-    """The items of the list, or the single one; a task's option holds where an item gives none."""
-    if params[plural] is None:
-        return [{option: params[option] for option in options}]
-    items = []
-    for item in params[plural]:
-        given = {key: value for key, value in item.items() if value is not None}
-        task = {option: params[option] for option in options if params[option] is not None}
-        items.append({**dict.fromkeys(options), **defaults, **task, **given})
-    return items
-
-
-class Report:
-    """Collects what was done and what failed, then ends the module once."""
-
-    SHOWN = 20
-
-    def __init__(self, module):
-        self.module = module
-        self.changes = []
-        self.errors = []
-        self.diff = []
-        self.extra = {}
-
-    @contextlib.contextmanager
-    def item(self, name):
-        """A Problem inside belongs to this item alone."""
-        try:
-            yield
-        except Problem as problem:
-            self.error(name, problem)
-
-    def error(self, name, problem, path=None):
-        """Note that an item failed, at its path or at one that it needs."""
-        text = f"{path}: {problem}" if path not in (None, name) else str(problem)
-        self.errors.append({"path": name or "", "msg": text})
-
-    def change(self, path, actions, diffs):
-        """Note a change."""
-        self.changes.append({"path": path, "actions": actions})
-        self.diff += diffs
-
-    def results(self):
-        """What the module returns."""
-        paths = list(dict.fromkeys(change["path"] for change in self.changes))
-        results = {
-            "changed": bool(self.changes),
-            "changed_paths": paths,
-            "changes": self.changes,
-            **self.extra,
-        }
-        if self.module._diff:
-            results["diff"] = self.diff
-        if self.errors:
-            results["errors"] = self.errors
-        return results
-
-    def fail(self, message):
-        """The whole call failed."""
-        self.module.fail_json(msg=message, **self.results())
-
-    def exit(self):
-        """End the module, as a failure when any item failed."""
-        if not self.errors:
-            self.module.exit_json(**self.results())
-        lines = [f"{error['path']}: {error['msg']}" for error in self.errors]
-        message = "; ".join(lines[: self.SHOWN])
-        if len(lines) > self.SHOWN:
-            message += f"; and {len(lines) - self.SHOWN} more (see errors)"
-        self.fail(message)

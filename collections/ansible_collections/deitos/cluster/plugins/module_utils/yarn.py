@@ -4,14 +4,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.parse
 
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils import spnego
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 API = "/ws/v1/cluster"
 # The states in which an application holds, or will hold, something of the cluster.
 ACTIVE = ("NEW", "NEW_SAVING", "SUBMITTED", "ACCEPTED", "RUNNING")
+
+ARGUMENTS = {
+    "endpoints": {"type": "list", "elements": "str", "required": True},
+    **spnego.ARGUMENTS,
+    "timeout": {"type": "int", "default": 30},
+}
+
+
+@contextlib.contextmanager
+def connect(module):
+    """A client that a module's options describe, and the state of each ResourceManager."""
+    spnego.require(module)
+    params = module.params
+    login = spnego.Login(params["keytab"], params["principal"])
+    with spnego.Client(login, params["ca_path"], params["timeout"]) as client:
+        endpoints = [endpoint.rstrip("/") for endpoint in params["endpoints"]]
+        yield client, resourcemanagers(client, endpoints)
+
+
+def active(states):
+    """The address of the active ResourceManager; None when there is none."""
+    return next((at for at, found in states.items() if found["state"] == "active"), None)
 
 
 def ask(client, endpoint, what, **query):

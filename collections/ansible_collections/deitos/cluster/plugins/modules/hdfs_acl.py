@@ -181,16 +181,12 @@ errors:
       msg: "there is no such path: make it first, with deitos.cluster.hdfs_path"
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.module_utils.webhdfs import (
-    ARGUMENTS,
-    Report,
     Statuses,
     check_path,
-    connect,
-    merge_items,
+    manage,
     run_in_order,
 )
 
@@ -298,7 +294,7 @@ class Planner:
                 if item.recursive and status["type"] == "DIRECTORY":
                     self._load_tree(item)
         paths = [path for path, status in self.statuses.items() if status.get("aclBit")]
-        self.acls = dict(zip(paths, self.hdfs.map(self.hdfs.acl, paths)))
+        self.acls = dict(zip(paths, self.hdfs.acls_of(paths)))
 
     def _load_tree(self, item):
         try:
@@ -372,44 +368,9 @@ def reconcile(module, report, hdfs, items):
     report.extra["acls"] = list(acls.values())
 
 
-def wanted_items(params, report):
-    """The items, checked; what is wrong with one is in the report."""
-    items = []
-    seen = set()
-    for options in merge_items(params, "acls", ITEM, DEFAULTS):
-        with report.item(options["path"]):
-            item = Item(options)
-            if item.path in seen:
-                raise Problem("this path is listed twice")
-            seen.add(item.path)
-            items.append(item)
-    return items
-
-
 def main():
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "acls": {"type": "list", "elements": "dict", "options": ITEM},
-            **{
-                key: {**spec, "default": DEFAULTS[key]} if key in DEFAULTS else spec
-                for key, spec in ITEM.items()
-            },
-            **ARGUMENTS,
-        },
-        mutually_exclusive=[("path", "acls")],
-        required_one_of=[("path", "acls")],
-        supports_check_mode=True,
-    )
-    report = Report(module)
-    report.extra["acls"] = []
-    try:
-        items = wanted_items(module.params, report)
-        with connect(module) as hdfs:
-            reconcile(module, report, hdfs, items)
-    except Problem as problem:
-        report.fail(str(problem))
-    report.exit()
+    manage("acls", ITEM, DEFAULTS, Item, reconcile, acls=[])
 
 
 if __name__ == "__main__":

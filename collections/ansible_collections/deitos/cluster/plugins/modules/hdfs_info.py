@@ -128,7 +128,7 @@ import urllib.parse
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries, hdfs_mode
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.module_utils.webhdfs import (
     ARGUMENTS,
     Statuses,

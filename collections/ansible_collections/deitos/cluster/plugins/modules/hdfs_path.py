@@ -256,17 +256,13 @@ import re
 import time
 import uuid
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_mode
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.module_utils.webhdfs import (
-    ARGUMENTS,
     RemoteProblem,
-    Report,
     Statuses,
     check_path,
-    connect,
-    merge_items,
+    manage,
     parent_of,
     run_in_order,
 )
@@ -615,7 +611,7 @@ class Planner:
             statuses = {item.path: status, **(below if isinstance(below, dict) else {})}
             paths |= {path for path, status in statuses.items() if status.get("aclBit")}
         paths = sorted(paths)
-        self.acls = dict(zip(paths, self.hdfs.map(self.hdfs.acl, paths)))
+        self.acls = dict(zip(paths, self.hdfs.acls_of(paths)))
 
     def plan(self, item):
         """The changes that an item needs; the tree then knows them as done."""
@@ -700,6 +696,8 @@ class Planner:
         missing = []
         above = parent_of(item.path)
         while (status := self.tree.get(above)) is None:
+            if above == "/":
+                raise Problem("the server knows no root directory: is this address a NameNode's?")
             missing.append(above)
             above = parent_of(above)
         if status["type"] != "DIRECTORY":
@@ -1037,43 +1035,9 @@ def reconcile(module, report, hdfs, items):
             report.change(change.path, change.actions, change.diffs())
 
 
-def wanted_items(params, report):
-    """The items, checked; what is wrong with one is in the report."""
-    items = []
-    seen = set()
-    for options in merge_items(params, "paths", ITEM, DEFAULTS):
-        with report.item(options["path"]):
-            item = Item(options)
-            if item.path in seen:
-                raise Problem("this path is listed twice")
-            seen.add(item.path)
-            items.append(item)
-    return items
-
-
 def main():
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "paths": {"type": "list", "elements": "dict", "options": ITEM},
-            **{
-                key: {**spec, "default": DEFAULTS[key]} if key in DEFAULTS else spec
-                for key, spec in ITEM.items()
-            },
-            **ARGUMENTS,
-        },
-        mutually_exclusive=[("path", "paths")],
-        required_one_of=[("path", "paths")],
-        supports_check_mode=True,
-    )
-    report = Report(module)
-    try:
-        items = wanted_items(module.params, report)
-        with connect(module) as hdfs:
-            reconcile(module, report, hdfs, items)
-    except Problem as problem:
-        report.fail(str(problem))
-    report.exit()
+    manage("paths", ITEM, DEFAULTS, Item, reconcile)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.deitos.cluster.plugins.module_utils import atomic
+from ansible_collections.deitos.cluster.plugins.module_utils.planned import Files
 
 try:
     from cryptography import x509
@@ -304,23 +305,14 @@ def faults(chain, key, ca, names, renew_days, now=None):
 # --- Acting -----------------------------------------------------------------------------------
 
 
-class Host:
+class Host(Files):
     """The files of one host."""
 
     def __init__(self, module):
-        self.module = module
+        super().__init__(module)
         self.params = module.params
-        self.check = module.check_mode
         self.key_attributes = {k: self.params[k] for k in ("owner", "group", "mode")}
-        self.result = {
-            "changed": False,
-            "needed": False,
-            "reasons": [],
-            "changed_paths": [],
-            "diff": [],
-        }
-        if self.check:
-            self.result["planned"] = {}
+        self.result.update(needed=False, reasons=[])
 
     def path(self, name):
         return os.path.join(self.params["directory"], name)
@@ -330,28 +322,9 @@ class Host:
         path = self.path(name)
         attributes = attributes or {"owner": "root", "group": "root", "mode": "0644"}
         if data is None or atomic.read(path) != data:
-            if self.check:
-                self.result["planned"][path] = "new"
-            else:
-                atomic.write_atomic(path, data, **attributes)
-            self.note(path, before, after)
-            return
-        changes = atomic.attribute_changes(path, **attributes)
-        if changes:
-            if not self.check:
-                atomic.set_attributes(path, **attributes)
-            self.note(
-                path,
-                {k: old for k, (old, _new) in changes.items()},
-                {k: new for k, (_old, new) in changes.items()},
-            )
-
-    def note(self, path, before, after):
-        self.result["changed"] = True
-        self.result["changed_paths"].append(path)
-        self.result["diff"].append(
-            {"before": before, "after": after, "before_header": path, "after_header": path}
-        )
+            self.write(path, data, before, after, **attributes)
+        else:
+            self.mend(path, **attributes)
 
     def ensure_directory(self):
         attributes = {"owner": "root", "group": "root", "mode": "0755"}
@@ -522,7 +495,7 @@ class Host:
         """Tell that a certificate is needed: in check mode that is a change to come."""
         if self.check:
             for name in ("host.crt", "chain.crt"):
-                self.result["planned"][self.path(name)] = "new"
+                self.plan(self.path(name))
             self.note(
                 self.path("host.crt"),
                 f"{self.describe(chain)}({'; '.join(self.result['reasons'])})\n",

@@ -17,6 +17,10 @@ description:
     starting (nobody listens yet, no answer, an error page) is waited for.
   - What waiting cannot mend (a bad keytab, a certificate that is not to be trusted, a wrong clock,
     no permission) fails at once.
+  - Where C(hadoop.security.instrumentation.requires.admin) is on, whose O(keytab) it is must be an
+    administrator.
+extends_documentation_fragment:
+  - deitos.cluster.https
 attributes:
   check_mode:
     description:
@@ -36,19 +40,6 @@ options:
     description: The daemon's HTTPS address, with or without C(/jmx) at its end.
     type: str
     required: true
-  keytab:
-    description: The keytab of who asks, on the host where the module runs. Where
-      C(hadoop.security.instrumentation.requires.admin) is on, that must be an administrator.
-    type: path
-    required: true
-  principal:
-    description: Whose key of O(keytab) to use; the first one's when not given.
-    type: str
-  ca_path:
-    description: The CA certificates that vouch for the server. Its certificate and name are always
-      verified.
-    type: path
-    default: /etc/deitos/pki/ca.crt
   until:
     description: What must hold, all of it. Without conditions one reading is enough.
     type: list
@@ -91,10 +82,6 @@ options:
     description: How many seconds one reading may take.
     type: int
     default: 10
-requirements:
-  - python-gssapi (Debian C(python3-gssapi)) on the host that runs the module
-notes:
-  - The ticket lives in the module's memory. Nobody's credentials cache is read or written.
 """
 
 EXAMPLES = r"""
@@ -152,9 +139,9 @@ import json
 import time
 import urllib.parse
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import spnego
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 MISSING = object()
 COMPARISONS = ("equals", "at_least", "at_most")
@@ -296,9 +283,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
-            "keytab": {"type": "path", "required": True, "no_log": False},
-            "principal": {"type": "str"},
-            "ca_path": {"type": "path", "default": spnego.DEFAULT_CA_PATH},
+            **spnego.ARGUMENTS,
             "until": {
                 "type": "list",
                 "elements": "dict",
@@ -319,11 +304,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
+    spnego.require(module)
     empty = {"changed": False, "beans": {}, "met": False, "unmet": [], "attempts": 0, "elapsed": 0}
     try:
         daemon = Daemon(module.params)

@@ -116,12 +116,12 @@ from ansible_collections.deitos.cluster.plugins.module_utils.kadmin import (
     check_text,
     complaint,
 )
-from ansible_collections.deitos.cluster.plugins.module_utils.kerberos_items import Report
 from ansible_collections.deitos.cluster.plugins.module_utils.keytab import (
     ENCTYPES,
     KeytabError,
     decode,
 )
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Report
 
 TIMES = ("expires", "password_expires", "last_password_change")
 

@@ -28,7 +28,8 @@ extends_documentation_fragment:
   - deitos.cluster.kerberos.attributes
 requirements:
   - openssl 3 (the command) on the KDC and the hosts
-  - kadmin.local (Debian package krb5-admin-server) for O(state=issue)
+  - kadmin.local (Debian package krb5-admin-server), or kadmin (krb5-user) with O(admin_server), for
+    O(state=issue)
 options:
   state:
     description:
@@ -130,6 +131,9 @@ options:
     type: path
     default: /etc/deitos/pki/ca.crt
 notes:
+  - O(state=issue) also works from another host with O(admin_server). The administrator then needs
+    the rights C(i) and C(e) in C(kadm5.acl). Keys of principals with the flag C(lockdown_keys) are
+    only given out on the KDC itself.
   - A fingerprint is a SHA-256 over the name and the key. It tells nothing of a random key. The key
     of a principal whose password can be guessed should not be put in a keytab.
 seealso:
@@ -246,7 +250,6 @@ from ansible_collections.deitos.cluster.plugins.module_utils.kadmin import (
     Principal,
     admin_argv,
 )
-from ansible_collections.deitos.cluster.plugins.module_utils.kerberos_items import Report
 from ansible_collections.deitos.cluster.plugins.module_utils.keytab import (
     KeytabError,
     decode,
@@ -255,6 +258,7 @@ from ansible_collections.deitos.cluster.plugins.module_utils.keytab import (
     fingerprints,
     parse_fingerprint,
 )
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Report
 from ansible_collections.deitos.cluster.plugins.module_utils.sealed import (
     Sealer,
     SealError,

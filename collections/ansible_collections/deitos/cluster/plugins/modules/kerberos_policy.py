@@ -176,7 +176,7 @@ from ansible_collections.deitos.cluster.plugins.module_utils.kadmin import (
     format_interval,
     parse_interval,
 )
-from ansible_collections.deitos.cluster.plugins.module_utils.kerberos_items import Report, merge
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Report, merge
 
 POLICY_ARGUMENTS = {
     "name": {"type": "str"},
@@ -328,7 +328,7 @@ def main():
     )
     report = Report(module, "policy", "changed_policies")
     try:
-        items = merge(module.params, "policies", POLICY_ARGUMENTS)
+        items = merge(module.params, "policies", POLICY_ARGUMENTS, {"state": "present"})
         reconcile(module, report, items)
     except KadminError as error:
         report.fail(str(error))

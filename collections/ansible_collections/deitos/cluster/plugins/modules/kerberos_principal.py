@@ -19,7 +19,8 @@ description:
   - Names may contain spaces, quotes and non-ASCII characters. A backslash, slash or at sign that
     is part of a name is written with a backslash before it, as everywhere in Kerberos. Control
     characters are refused.
-  - Aliases are not managed, since the usual database (db2) has none.
+  - Aliases are not managed. KDCs before MIT krb5 1.22, such as those of Debian 12, have none in
+    their own databases; another name needs a principal of its own.
 author:
   - Deitos Cluster authors (@deitos)
 extends_documentation_fragment:
@@ -327,8 +328,8 @@ from ansible_collections.deitos.cluster.plugins.module_utils.kadmin import (
     parse_interval,
     parse_time,
 )
-from ansible_collections.deitos.cluster.plugins.module_utils.kerberos_items import Report, merge
 from ansible_collections.deitos.cluster.plugins.module_utils.keytab import extract
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Report, merge
 from ansible_collections.deitos.cluster.plugins.module_utils.string_to_key import string_to_key
 
 ALWAYS = "always"
@@ -751,7 +752,9 @@ def main():
     if params["names"] is not None:
         params["principals"] = [{"name": name} for name in params["names"]]
     try:
-        reconcile(module, report, merge(params, "principals", PRINCIPAL_ARGUMENTS))
+        reconcile(
+            module, report, merge(params, "principals", PRINCIPAL_ARGUMENTS, {"state": "present"})
+        )
     except KadminError as error:
         report.fail(str(error))
     report.exit()

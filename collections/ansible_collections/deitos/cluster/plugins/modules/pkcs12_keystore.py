@@ -107,6 +107,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.deitos.cluster.plugins.module_utils import atomic
+from ansible_collections.deitos.cluster.plugins.module_utils.planned import Files
 
 try:
     from cryptography import x509
@@ -232,18 +233,14 @@ def _not_after(certificate):
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Keystore:
+class Keystore(Files):
     """The two files: find what differs, and mend it."""
 
     def __init__(self, module):
-        self.module = module
-        self.check = module.check_mode
+        super().__init__(module)
         self.path = module.params["path"]
         self.password_file = module.params["password_file"]
         self.attributes = {key: module.params[key] for key in ("owner", "group", "mode")}
-        self.result = {"changed": False, "changed_paths": [], "diff": []}
-        if self.check:
-            self.result["planned"] = {}
 
     def reconcile(self):
         if atomic.parse_mode(self.attributes["mode"]) & 0o007:
@@ -252,17 +249,17 @@ class Keystore:
         password = (atomic.read(self.password_file) or b"").rstrip(b"\n")
         if not password:
             password = secrets.token_hex(32).encode()
-            self._write(self.password_file, password, "", "(a random password)")
+            self.write(self.password_file, password, "", "(a random password)", **self.attributes)
         else:
-            self._mend_attributes(self.password_file)
+            self.mend(self.password_file, **self.attributes)
         found = Entry.from_keystore(atomic.read(self.path), password)
         if wanted is None or wanted != found:
             data = b"" if self.check else wanted.to_keystore(password)
             before = found.describe() if found else "(missing, damaged or of another password)\n"
             after = wanted.describe() if wanted else "(made of a key and certificate to come)\n"
-            self._write(self.path, data, before, after)
+            self.write(self.path, data, before, after, **self.attributes)
         else:
-            self._mend_attributes(self.path)
+            self.mend(self.path, **self.attributes)
 
     def wanted(self):
         """What the keystore should hold; None in check mode when that is yet to be made."""
@@ -276,32 +273,6 @@ class Keystore:
             if not self.check:
                 raise
             return None
-
-    def _write(self, path, data, before, after):
-        if self.check:
-            self.result["planned"][path] = "new"
-        else:
-            atomic.write_atomic(path, data, **self.attributes)
-        self._note(path, before, after)
-
-    def _mend_attributes(self, path):
-        changes = atomic.attribute_changes(path, **self.attributes)
-        if not changes:
-            return
-        if not self.check:
-            atomic.set_attributes(path, **self.attributes)
-        self._note(
-            path,
-            {key: old for key, (old, _new) in changes.items()},
-            {key: new for key, (_old, new) in changes.items()},
-        )
-
-    def _note(self, path, before, after):
-        self.result["changed"] = True
-        self.result["changed_paths"].append(path)
-        self.result["diff"].append(
-            {"before": before, "after": after, "before_header": path, "after_header": path}
-        )
 
 
 def main():

@@ -14,6 +14,10 @@ author:
 description:
   - Kills every application of the users named that has not ended, over the ResourceManager's REST
     interface with HTTPS and Kerberos. Without one, nothing changes.
+  - Whose O(keytab) it is must be an administrator of the queues.
+extends_documentation_fragment:
+  - deitos.cluster.https
+  - deitos.cluster.yarn
 attributes:
   check_mode:
     description: Tells which applications it would kill. A ResourceManager that does not answer,
@@ -37,33 +41,6 @@ options:
     type: str
     choices: [killed]
     default: killed
-  endpoints:
-    description: The ResourceManagers' HTTPS addresses, such as V(https://rm1.example.org:8090).
-      With several, the active one is found.
-    type: list
-    elements: str
-    required: true
-  keytab:
-    description: The keytab of who asks, an administrator of the queues, on the host where the
-      module runs.
-    type: path
-    required: true
-  principal:
-    description: Whose key of O(keytab) to use; the first one's when not given.
-    type: str
-  ca_path:
-    description: The CA certificates that vouch for the servers. Certificates and the names in them
-      are always verified.
-    type: path
-    default: /etc/deitos/pki/ca.crt
-  timeout:
-    description: How many seconds to wait for a connection or an answer.
-    type: int
-    default: 30
-requirements:
-  - python-gssapi (Debian C(python3-gssapi)) on the host that runs the module
-notes:
-  - The ticket lives in the module's memory. Nobody's credentials cache is read or written.
 seealso:
   - module: deitos.cluster.yarn_info
 """
@@ -87,21 +64,20 @@ applications:
        state: RUNNING, final_status: UNDEFINED, type: MAPREDUCE, progress: 50.0}
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.deitos.cluster.plugins.module_utils import spnego, yarn
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.deitos.cluster.plugins.module_utils import yarn
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 
 class NoneActive(Problem):
     """No ResourceManager can be asked."""
 
 
-def active(client, endpoints):
+def active(states):
     """The address of the active ResourceManager."""
-    states = yarn.resourcemanagers(client, endpoints)
-    for endpoint, found in states.items():
-        if found["state"] == "active":
-            return endpoint
+    endpoint = yarn.active(states)
+    if endpoint:
+        return endpoint
     seen = "; ".join(f"{at}: {how.get('reason', how['state'])}" for at, how in states.items())
     raise NoneActive(f"no ResourceManager is active ({seen}): start one, or correct endpoints")
 
@@ -118,26 +94,15 @@ def main():
         argument_spec={
             "users": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": ["killed"], "default": "killed"},
-            "endpoints": {"type": "list", "elements": "str", "required": True},
-            "keytab": {"type": "path", "required": True, "no_log": False},
-            "principal": {"type": "str"},
-            "ca_path": {"type": "path", "default": spnego.DEFAULT_CA_PATH},
-            "timeout": {"type": "int", "default": 30},
+            **yarn.ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
-    params = module.params
     found = []
     try:
-        login = spnego.Login(params["keytab"], params["principal"])
-        with spnego.Client(login, params["ca_path"], params["timeout"]) as client:
-            endpoint = active(client, [one.rstrip("/") for one in params["endpoints"]])
-            found = unfinished(client, endpoint, set(params["users"]))
+        with yarn.connect(module) as (client, states):
+            endpoint = active(states)
+            found = unfinished(client, endpoint, set(module.params["users"]))
             if not module.check_mode:
                 found = [app for app in found if yarn.kill(client, endpoint, app["id"])]
     except NoneActive as problem:

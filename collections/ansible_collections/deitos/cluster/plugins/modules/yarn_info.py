@@ -15,6 +15,10 @@ description:
   - Tells which ResourceManager is active, what its nodes and queues are like and, when asked, which
     applications it has, over its REST interface with HTTPS and Kerberos.
   - For assertions, and for playbooks that must decide something. Changes nothing.
+  - Who is no administrator of the queues does not see others' applications.
+extends_documentation_fragment:
+  - deitos.cluster.https
+  - deitos.cluster.yarn
 attributes:
   check_mode:
     description: Reads as ever.
@@ -27,39 +31,12 @@ attributes:
     support: full
     platforms: posix
 options:
-  endpoints:
-    description: The ResourceManagers' HTTPS addresses, such as V(https://rm1.example.org:8090).
-      With several, the active one is found.
-    type: list
-    elements: str
-    required: true
-  keytab:
-    description: The keytab of who asks, on the host where the module runs. Who is no administrator
-      does not see others' applications.
-    type: path
-    required: true
-  principal:
-    description: Whose key of O(keytab) to use; the first one's when not given.
-    type: str
-  ca_path:
-    description: The CA certificates that vouch for the servers. Certificates and the names in them
-      are always verified.
-    type: path
-    default: /etc/deitos/pki/ca.crt
   application_states:
     description: Tell about applications in these states, such as V(RUNNING) or V(ACCEPTED).
     type: list
     elements: str
     choices: [NEW, NEW_SAVING, SUBMITTED, ACCEPTED, RUNNING, FINISHED, FAILED, KILLED]
     default: []
-  timeout:
-    description: How many seconds to wait for a connection or an answer.
-    type: int
-    default: 30
-requirements:
-  - python-gssapi (Debian C(python3-gssapi)) on the host that runs the module
-notes:
-  - The ticket lives in the module's memory. Nobody's credentials cache is read or written.
 seealso:
   - module: deitos.cluster.jmx_info
   - module: deitos.cluster.hdfs_info
@@ -124,13 +101,14 @@ applications:
        state: RUNNING, final_status: UNDEFINED, type: MAPREDUCE, progress: 50.0}
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.deitos.cluster.plugins.module_utils import spnego
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.module_utils.yarn import (
+    ARGUMENTS,
+    active,
     applications,
     ask,
-    resourcemanagers,
+    connect,
 )
 
 STATES = [
@@ -186,25 +164,16 @@ def main():
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "endpoints": {"type": "list", "elements": "str", "required": True},
-            "keytab": {"type": "path", "required": True, "no_log": False},
-            "principal": {"type": "str"},
-            "ca_path": {"type": "path", "default": spnego.DEFAULT_CA_PATH},
             "application_states": {
                 "type": "list",
                 "elements": "str",
                 "choices": STATES,
                 "default": [],
             },
-            "timeout": {"type": "int", "default": 30},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
     params = module.params
     result = {
         "changed": False,
@@ -215,16 +184,9 @@ def main():
         "applications": [],
     }
     try:
-        login = spnego.Login(params["keytab"], params["principal"])
-        with spnego.Client(login, params["ca_path"], params["timeout"]) as client:
-            endpoints = [endpoint.rstrip("/") for endpoint in params["endpoints"]]
-            result["resourcemanagers"] = resourcemanagers(client, endpoints)
-            active = [
-                endpoint
-                for endpoint, found in result["resourcemanagers"].items()
-                if found["state"] == "active"
-            ]
-            for endpoint in active[:1]:
+        with connect(module) as (client, result["resourcemanagers"]):
+            endpoint = active(result["resourcemanagers"])
+            if endpoint:
                 metrics = ask(client, endpoint, "metrics")["clusterMetrics"]
                 # The rest repeats these by resource type, over pages.
                 result["metrics"] = {

@@ -109,6 +109,11 @@ class Kdc:
         self._start("krb5kdc", "-n", "kdc_port")
         self.start_kadmind()
 
+    def grant(self, *lines):
+        """Give kadmind other rules, who may do what."""
+        (self.root / "kadm5.acl").write_text("".join(f"{line}\n" for line in lines))
+        self.start_kadmind()
+
     def start_kadmind(self):
         """Start kadmind, in place of one that runs."""
         self._stop("kadmind")
@@ -184,6 +189,30 @@ def kdc(tmp_path, monkeypatch, kerberos_tools):
     realm.create()
     yield realm
     realm.stop()
+
+
+@pytest.fixture
+def remote(kdc, tmp_path):
+    """A running kadmind, and the options that lead to it with an administrator's keytab."""
+    kdc.ask("addprinc", "-randkey", "admin")
+    keytab = tmp_path / "admin.keytab"
+    kdc.ask("ktadd", "-norandkey", "-k", str(keytab), "admin")
+    kdc.start()
+    return {
+        "admin_server": f"127.0.0.1:{kdc.ports['kadmin_port']}",
+        "admin_principal": "admin",
+        "admin_keytab": str(keytab),
+    }
+
+
+@pytest.fixture
+def remote_by_cache(kdc, remote, tmp_path):
+    """The same with a credentials cache."""
+    cache = f"FILE:{tmp_path}/admin.cc"
+    kdc.command(
+        *("kinit", "-c", cache, "-S", "kadmin/admin", "-k", "-t", remote["admin_keytab"], "admin")
+    )
+    return {"admin_server": remote["admin_server"], "admin_ccache": cache}
 
 
 class Authority:

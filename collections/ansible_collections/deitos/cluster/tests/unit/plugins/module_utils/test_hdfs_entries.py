@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries
 from ansible_collections.deitos.cluster.plugins.module_utils.hdfs_entries import parse
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from hypothesis import given
 from hypothesis import strategies as st
 

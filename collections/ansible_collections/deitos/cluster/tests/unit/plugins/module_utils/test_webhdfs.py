@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import re
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.deitos.cluster.plugins.module_utils import spnego, webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils import report, spnego, webhdfs
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 sys.path.insert(0, str(Path(__file__).parent))
 from https_server import Login, Server, kerberized
@@ -63,6 +64,11 @@ class Node:
             return remote("StandbyException", "Operation is not supported in state standby")
         if self.state == "silent":
             return None, [], b""
+        if "op=GETACLSTATUS" in request.path:
+            if "/none" in request.path:
+                return remote("FileNotFoundException", "File does not exist", 404)
+            (group,) = re.findall(r"/d(\d+)\?", request.path)
+            return 200, [], json.dumps({"AclStatus": {"group": group}}).encode()
         if "op=MKDIRS" in request.path:
             return 200, [], b'{"boolean": true}'
         return 200, [], b'{"FileStatus": {"type": "DIRECTORY"}}'
@@ -127,6 +133,50 @@ def test_what_may_have_been_done_is_not_done_again_elsewhere(cluster):
         hdfs.put("/x", "CREATESNAPSHOT", snapshotname="s")
     assert other.seen == []
     assert hdfs.put("/x", "MKDIRS") == {"boolean": True}
+
+
+def test_many_acls_are_asked_for_at_once(cluster):
+    hdfs, (server,) = cluster(Node())
+    hdfs.status("/")
+    paths = [f"/a b/d{n}" for n in range(200)]
+    paths[70] = "/none"
+    found = hdfs.acls_of(paths)
+    assert isinstance(found.pop(70), webhdfs.NotFound)
+    assert [acl["group"] for acl in found] == [str(n) for n in range(200) if n != 70]
+    # Once each, and once more what had gone wrong; on connections that are then used on.
+    assert len(server.seen) == 1 + 200 + 1 and server.connections <= 3
+    assert hdfs.status("/") and server.connections <= 3
+
+
+def test_many_acls_without_a_login_yet(cluster):
+    hdfs, (_standby, _active) = cluster(Node("standby"), Node())
+    assert [acl["group"] for acl in hdfs.acls_of(["/d1", "/d2"])] == ["1", "2"]
+
+
+def test_many_acls_of_a_server_that_hangs_up(cluster):
+    class Forgetful(Node):
+        asked = 0
+
+        def __call__(self, request):
+            self.asked += 1
+            # Twice after an answer, and once before one.
+            if self.asked in (5, 9):
+                request.close_connection = True
+            return (None, [], b"") if self.asked == 40 else super().__call__(request)
+
+    hdfs, (_server,) = cluster(Forgetful())
+    hdfs.status("/")
+    found = hdfs.acls_of([f"/d{n}" for n in range(100)])
+    assert [acl["group"] for acl in found] == [str(n) for n in range(100)]
+
+
+def test_many_acls_after_a_failover(cluster):
+    first, second = Node(), Node("standby")
+    hdfs, _servers = cluster(first, second)
+    hdfs.status("/x")
+    first.state, second.state = "standby", "active"
+    found = hdfs.acls_of([f"/d{n}" for n in range(50)])
+    assert [acl["group"] for acl in found] == [str(n) for n in range(50)]
 
 
 def test_no_endpoint():
@@ -288,6 +338,16 @@ def test_what_is_in_no_directory_is_not_asked_for():
     assert hdfs.asked == [("status", "/none")] and tree.get("/none/5") is None
 
 
+def test_the_root_is_looked_up_itself():
+    # It would be sought among its own names, and taken to be missing.
+    hdfs = Namespace(a=0, b=0, c=0, d=0, e=0)
+    hdfs.listing = lambda _path: dict.fromkeys("abcde", hdfs.status("/a"))
+    tree = webhdfs.Statuses(hdfs)
+    tree.load(["/", "/a", "/b", "/c", "/d", "/e"])
+    assert tree.get("/")["childrenNum"] == 5 and tree.get("/e") and not tree.is_gone("/")
+    assert webhdfs.parent_of("/") == "/" and webhdfs.join("/", "a") == "/a"
+
+
 def test_a_planned_removal_hides_all_below():
     hdfs = Namespace(user=10)
     tree = webhdfs.Statuses(hdfs)
@@ -368,7 +428,7 @@ def test_a_failure_stops_only_what_needs_it(log):
 def test_items_take_what_they_do_not_say_from_the_task():
     params = {"paths": [{"path": "/a", "mode": None}, {"path": "/b", "mode": "1"}], "mode": "7"}
     params |= {"path": None, "state": None, "many": None}
-    merged = webhdfs.merge_items(params, "paths", ["path", "mode", "state"], {"state": "present"})
+    merged = report.merge(params, "paths", ["path", "mode", "state"], {"state": "present"})
     assert merged == [
         {"path": "/a", "mode": "7", "state": "present"},
         {"path": "/b", "mode": "1", "state": "present"},

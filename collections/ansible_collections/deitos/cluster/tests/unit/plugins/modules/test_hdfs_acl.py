@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries, hdfs_mode, webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_acl
 
 
@@ -56,6 +56,9 @@ class Memory:
             if child != "/" and webhdfs.parent_of(child) == path
         }
 
+    def acls_of(self, paths):
+        return self.map(self.acl, paths)
+
     def acl(self, path):
         self.requests.append(("GETACLSTATUS", path))
         extended = any(not entry.default and entry.type == "mask" for entry in self.acls[path])
@@ -86,7 +89,7 @@ def hdfs(monkeypatch):
     hdfs.acls["/d"] = hdfs_entries.logical("750")
     hdfs.acls["/d/f"] = hdfs_entries.logical("640")
     hdfs.files.add("/d/f")
-    monkeypatch.setattr(hdfs_acl, "connect", lambda _module: hdfs)
+    monkeypatch.setattr(webhdfs, "connect", lambda _module: hdfs)
     return hdfs
 
 

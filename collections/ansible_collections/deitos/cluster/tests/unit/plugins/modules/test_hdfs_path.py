@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.spnego import Problem
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_path
 
 
@@ -68,6 +68,9 @@ class Memory:
             for child in self._children(path)
         }
 
+    def acls_of(self, paths):
+        return self.map(self.acl, paths)
+
     def acl(self, path):
         raise AssertionError(f"{path} has no ACL to ask for")
 
@@ -121,7 +124,7 @@ class Memory:
 @pytest.fixture
 def hdfs(monkeypatch):
     hdfs = Memory()
-    monkeypatch.setattr(hdfs_path, "connect", lambda _module: hdfs)
+    monkeypatch.setattr(webhdfs, "connect", lambda _module: hdfs)
     return hdfs
 
 
@@ -173,6 +176,12 @@ def test_a_thousand_paths_are_looked_up_in_two_requests(hdfs, run_module):
 def test_the_root_among_others(hdfs, four_runs):
     paths = [{"path": "/"}, *({"path": f"/{name}", "mode": "0700"} for name in "abcde")]
     assert four_runs(hdfs_path, paths=paths)["changed_paths"] == ["/a", "/b", "/c", "/d", "/e"]
+
+
+def test_a_server_without_a_root_is_refused(hdfs, run_module):
+    hdfs.paths.clear()
+    result = run_module(hdfs_path, path="/a/b")
+    assert result["failed"] and "no root directory" in result["msg"]
 
 
 def test_a_file_is_written_beside_its_place(hdfs, four_runs):

@@ -27,6 +27,8 @@ class Host:
         self.key, self.certificate = authority.issue(name, [name, name.split(".")[0]])
         self.pki = {"host_key": str(self.key), "host_certificate": str(self.certificate)}
         self.ca_path = str(authority.certificate)
+        # How kadmind is reached; the database itself when empty.
+        self.admin = {}
         self.keytabs = [
             self.keytab("krb5.keytab", f"host/{name}"),
             self.keytab("hdfs.keytab", f"dn/{name}", f"HTTP/{name}"),
@@ -71,6 +73,7 @@ class Host:
             state="issue",
             hosts=[self.request(**changes)],
             ca_path=self.ca_path,
+            **self.admin,
         )
         assert not done["changed"]
         return done
@@ -86,6 +89,18 @@ class Host:
         assert not issued["failed"], issued["msg"]
         done = self.present(issued["sealed"].get(self.name), check=check)
         assert not done["failed"], done["msg"]
+        return issued, done
+
+    def four_runs(self):
+        """Check, run, run again, check again: (what issue said, what present said) in the run."""
+        foretold = self.converge(check=True)[1]
+        issued, done = self.converge()
+        assert changed(foretold) == changed(done)
+        assert foretold["diff"] == done["diff"]
+        for check in (False, True):
+            repeated, again = self.converge(check=check)
+            assert repeated["sealed"] == {} and repeated["differences"] == []
+            assert not again["changed"]
         return issued, done
 
     def entries(self, name):
@@ -109,19 +124,11 @@ def changed(done):
 
 
 def test_four_runs(host, kdc):
-    foretold = host.converge(check=True)[1]
+    host.converge(check=True)
     assert os.listdir(host.root) == []
-    done = host.converge()[1]
-    assert changed(foretold) == changed(done)
-    assert foretold["diff"] == done["diff"]
-    assert changed(done) == {
+    assert changed(host.four_runs()[1]) == {
         name: ["write"] for name in ("krb5.keytab", "hdfs.keytab", "web.keytab")
     }
-    for check in (False, True):
-        issued, again = host.converge(check=check)
-        assert issued["sealed"] == {}
-        assert issued["differences"] == []
-        assert not again["changed"]
     kdc.start()
     for item in host.keytabs:
         for principal in item["principals"]:
@@ -189,14 +196,12 @@ def test_exactly_the_drift_is_repaired(host, harm, action, reason):
     host.converge()
     good = host.entries("krb5.keytab")
     harm(host.path("krb5.keytab"))
-    for check in (True, False):
-        issued, done = host.converge(check=check)
-        assert changed(done)["krb5.keytab"][:1] == action
-        assert set(changed(done)) == {"krb5.keytab"}
-        assert [one["reason"] for one in issued["differences"]] == [reason] * bool(reason)
+    issued, done = host.four_runs()
+    assert changed(done)["krb5.keytab"][:1] == action
+    assert set(changed(done)) == {"krb5.keytab"}
+    assert [one["reason"] for one in issued["differences"]] == [reason] * bool(reason)
     assert host.entries("krb5.keytab") == good
     assert stat.S_IMODE(host.path("krb5.keytab").stat().st_mode) == 0o400
-    assert not host.converge()[1]["changed"]
 
 
 def other_entry(name="evil/x", kvno=1, key=b"k" * 32):
@@ -225,7 +230,7 @@ def test_wrong_entries_are_repaired(host, change, reason):
     path.chmod(0o600)
     path.write_bytes(codec.encode(change(host.entries("krb5.keytab"))))
     path.chmod(0o400)
-    issued, done = host.converge()
+    issued, done = host.four_runs()
     assert re.match(reason, issued["differences"][0]["reason"])
     assert changed(done) == {"krb5.keytab": ["write"]}
     assert set(host.entries("krb5.keytab")) == good
@@ -237,7 +242,7 @@ def test_the_same_keys_in_another_order_are_no_drift(host):
     path.chmod(0o600)
     path.write_bytes(codec.encode(reversed(host.entries("hdfs.keytab"))))
     path.chmod(0o400)
-    issued, done = host.converge()
+    issued, done = host.four_runs()
     assert issued["sealed"] == {}
     assert not done["changed"]
 
@@ -245,14 +250,14 @@ def test_the_same_keys_in_another_order_are_no_drift(host):
 def test_new_keys_arrive_and_old_ones_stay_as_long_as_the_kdc_has_them(host, run_module):
     host.converge()
     run_module(kerberos_principal, name="host/h1.example", rotate=True)
-    issued, done = host.converge()
+    issued, done = host.four_runs()
     assert issued["differences"][0]["reason"].startswith(
         "it lacks host/h1.example@UNIT.TEST version 2"
     )
     assert changed(done) == {"krb5.keytab": ["write"]}
     assert {one.kvno for one in host.entries("krb5.keytab")} == {1, 2}
     run_module(kerberos_principal, name="host/h1.example", purge_old_keys=True)
-    assert changed(host.converge()[1]) == {"krb5.keytab": ["write"]}
+    assert changed(host.four_runs()[1]) == {"krb5.keytab": ["write"]}
     assert {one.kvno for one in host.entries("krb5.keytab")} == {2}
 
 
@@ -260,7 +265,7 @@ def test_a_host_can_keep_old_keys_itself(host, run_module):
     host.keytabs[0]["keep_old"] = True
     host.converge()
     run_module(kerberos_principal, name="host/h1.example", rotate=True, keep_old_keys=False)
-    assert changed(host.converge()[1]) == {"krb5.keytab": ["write"]}
+    assert changed(host.four_runs()[1]) == {"krb5.keytab": ["write"]}
     assert {one.kvno for one in host.entries("krb5.keytab")} == {1, 2}
     assert not host.converge()[1]["changed"]
     # But not those that are newer than the KDC's.
@@ -275,9 +280,9 @@ def test_a_principal_is_added_and_taken_away(host, run_module):
     host.converge()
     run_module(kerberos_principal, name="HTTP/alias.example")
     host.keytabs[2]["principals"].append("HTTP/alias.example")
-    assert changed(host.converge()[1]) == {"web.keytab": ["write"]}
+    assert changed(host.four_runs()[1]) == {"web.keytab": ["write"]}
     host.keytabs[2]["principals"].remove("HTTP/h1.example")
-    assert changed(host.converge()[1]) == {"web.keytab": ["write"]}
+    assert changed(host.four_runs()[1]) == {"web.keytab": ["write"]}
     assert {one.principal.short for one in host.entries("web.keytab")} == {"HTTP/alias.example"}
 
 
@@ -329,6 +334,54 @@ def test_only_hosts_that_differ_get_a_message(kdc, run_module, authority, tmp_pa
     refused = hosts[1].present(second["sealed"]["w2.example"])
     assert refused["failed"]
     assert "cannot be opened" in refused["msg"]
+
+
+# --- over the network ---
+
+
+@pytest.mark.parametrize("way", ["remote", "remote_by_cache"])
+def test_issuing_over_the_network(host, kdc, way, request, tmp_path, monkeypatch):
+    host.admin = request.getfixturevalue(way)
+    monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path}/callers")
+    assert set(changed(host.four_runs()[1])) == {"krb5.keytab", "hdfs.keytab", "web.keytab"}
+    # They are the keys that the database has had all along.
+    host.admin = {}
+    assert host.issue()["differences"] == []
+    assert set(re.findall(r"\nKey: vno (\d+)", kdc.ask("getprinc", "host/h1.example"))) == {"1"}
+    assert kdc.login("host/h1.example", keytab=host.path("krb5.keytab")) == ""
+    assert not (tmp_path / "callers").exists()
+
+
+def test_reading_and_extracting_is_all_that_issuing_needs(host, kdc, remote, run_module):
+    kdc.grant(f"admin@{kdc.realm} ie")
+    host.admin = remote
+    assert set(changed(host.converge()[1])) == {"krb5.keytab", "hdfs.keytab", "web.keytab"}
+    assert "privilege" in run_module(kerberos_principal, name="other/x", **remote)["msg"]
+
+
+def test_issuing_needs_the_right_to_extract_keys(host, kdc, remote):
+    host.admin = remote
+    assert host.issue()["sealed"]
+    # All rights but this one, which '*' does not include.
+    kdc.grant(f"admin@{kdc.realm} *")
+    done = host.issue()
+    assert done["failed"] and done["sealed"] == {}
+    assert "krb5.keytab: host/h1.example@UNIT.TEST: Operation requires" in done["msg"]
+    assert "add 'e' to the administrator's line in the KDC's kadm5.acl" in done["msg"]
+    assert "changing" not in done["msg"]
+    # Nor are keys changed to get at them.
+    assert set(re.findall(r"\nKey: vno (\d+)", kdc.ask("getprinc", "host/h1.example"))) == {"1"}
+
+
+def test_locked_keys_stay_where_they_are(host, kdc, remote, run_module):
+    run_module(kerberos_principal, name="host/h1.example", flags={"lockdown_keys": True})
+    host.keytabs = host.keytabs[:2]
+    host.admin = remote
+    done = host.issue()
+    assert done["failed"] and done["sealed"] == {}
+    assert "lockdown_keys" in done["msg"]
+    run_module(kerberos_principal, name="host/h1.example", flags={"lockdown_keys": False})
+    assert not host.issue()["failed"]
 
 
 # --- what must be refused ---

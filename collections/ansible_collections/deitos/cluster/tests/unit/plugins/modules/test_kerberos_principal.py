@@ -513,20 +513,6 @@ def test_a_locked_person_is_unlocked_once(kdc, run_module, four_runs):
 # --- remote ---
 
 
-@pytest.fixture
-def remote(kdc, tmp_path):
-    """A running kadmind, and the options that lead to it."""
-    kdc.ask("addprinc", "-randkey", "admin")
-    keytab = tmp_path / "admin.keytab"
-    kdc.ask("ktadd", "-norandkey", "-k", str(keytab), "admin")
-    kdc.start()
-    return {
-        "admin_server": f"127.0.0.1:{kdc.ports['kadmin_port']}",
-        "admin_principal": "admin",
-        "admin_keytab": str(keytab),
-    }
-
-
 def test_over_the_network_with_a_keytab(kdc, remote, four_runs, tmp_path, monkeypatch):
     monkeypatch.setenv("KRB5CCNAME", f"FILE:{tmp_path}/callers")
     assert four_runs(kerberos_policy, name="people", min_length=9, **remote)["changed"]
@@ -537,18 +523,12 @@ def test_over_the_network_with_a_keytab(kdc, remote, four_runs, tmp_path, monkey
     assert not (tmp_path / "callers").exists()
 
 
-def test_over_the_network_with_a_credentials_cache(kdc, remote, four_runs, tmp_path):
-    cache = f"FILE:{tmp_path}/admin.cc"
-    kdc.command(
-        *("kinit", "-c", cache, "-S", "kadmin/admin", "-k", "-t", remote["admin_keytab"], "admin")
-    )
-    options = {"admin_server": remote["admin_server"], "admin_ccache": cache}
-    assert four_runs(kerberos_principal, name="svc", **options)["changed"]
+def test_over_the_network_with_a_credentials_cache(remote_by_cache, four_runs):
+    assert four_runs(kerberos_principal, name="svc", **remote_by_cache)["changed"]
 
 
 def test_an_administrator_without_rights_is_told_so(kdc, remote, run_module):
-    (kdc.root / "kadm5.acl").write_text(f"other@{kdc.realm} *\n")
-    kdc.start_kadmind()
+    kdc.grant(f"other@{kdc.realm} *")
     done = run_module(kerberos_principal, name="svc", realm=kdc.realm, **remote)
     assert "privilege" in done["msg"]
 
