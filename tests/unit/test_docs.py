@@ -15,8 +15,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 DEFAULTS = {
     name
-    for role in ROLES
-    for name in yaml.safe_load((role / "defaults/main.yml").read_text() or "{}") or {}
+    for path in (ROOT / "roles").glob("*/defaults/main.yml")
+    for name in yaml.safe_load(path.read_text())
 }
 # A variable of a role starts with one of these; so do a few words that are none.
 PREFIXES = tuple(f"{role.name}_" for role in ROLES)
