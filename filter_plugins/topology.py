@@ -51,7 +51,7 @@ KEYTAB_DIRECTORY = "/etc/security/keytabs"
 
 
 def group_limits(groups):
-    """{group: {minimum, maximum, needs}} of every daemon's group, and of no other in the inventory."""
+    """{group: {minimum, maximum, needs}} of the groups of daemons, and of no others."""
     del groups  # A filter has an input; the limits do not depend on it.
     return {
         name: {"minimum": daemon.minimum, "maximum": daemon.maximum, "needs": daemon.needs}
