@@ -49,6 +49,7 @@ FORMAT = 1
 POM = "{http://maven.apache.org/POM/4.0.0}"
 # Stands for the group of what comes from PyPI.
 PYPI = "pypi"
+ARTIFACTS = (".jar", ".tar.gz")
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -89,7 +90,7 @@ class Artifact:
         group, name, version, file = self.repository_path.rsplit("/", 3)
         key = f"{group.replace('/', '.')}:{name}"
         rest = file.removeprefix(f"{name}-{version}")
-        classifier = re.sub(r"(\.tar\.gz|\.\w+)$", "", rest).removeprefix("-")
+        classifier = re.sub(r"\.(jar|tar\.gz)$", "", rest).removeprefix("-")
         return f"{key}:{classifier}" if classifier else key
 
 
@@ -239,10 +240,11 @@ def run_pip(release: Release, directory: Path) -> dict[str, Path]:
 
 
 def files_below(base: Path) -> dict[str, Path]:
+    """The artifacts in a directory where Maven put its notes too, by their repository path."""
     return {
         file.relative_to(base).as_posix(): file
         for file in sorted(base.rglob("*"))
-        if file.is_file()
+        if file.name.endswith(ARTIFACTS)
     }
 
 
@@ -475,11 +477,11 @@ def write_tar(out: BinaryIO, root: str, mtime: int, files: Files) -> None:
 
 
 def nest(release: Release, nested: dict, files: Files) -> None:
-    """Put an archive of files of the release into it, in place of those that it alone has."""
+    """Put an archive of jars of the release into it, in place of those that it alone has."""
     inner = {
         path: file
         for path, file in files.items()
-        if any(fnmatch.fnmatchcase(path, pattern) for pattern in nested["copies"])
+        if Path(path).parent.as_posix() in nested["copies"] and path.endswith(".jar")
     }
     for path in [path for path in files if path.startswith(nested["moves"])]:
         inner[path.removeprefix(nested["moves"])] = files.pop(path)
