@@ -572,6 +572,9 @@ def relock(release: Release, cache: Path) -> None:
         packages = run_pip(release, work / "pip") if release.packages else {}
         artifacts = lock(release, work / "maven", packages)
         write_lock(release, artifacts)
+        for artifact in artifacts:
+            if file := packages.get(artifact.repository_path):
+                keep(file, stored(store, artifact))
     say(f"{release.name}: locked {len(artifacts)} artifacts")
 
 
