@@ -425,7 +425,9 @@ def place_of(part: dict, name: str) -> str | None:
     return part["path"] + name.removeprefix(wanted)
 
 
-def parts_of(release: Release, store: Path, artifact: Artifact) -> Iterator[tuple[str, bytes, bool]]:
+def parts_of(
+    release: Release, store: Path, artifact: Artifact
+) -> Iterator[tuple[str, bytes, bool]]:
     """What the release takes out of one artifact, in one pass over it."""
     parts = [part for part in release.parts if part["artifact"] == artifact.key]
     unseen = {part["member"] for part in parts}
