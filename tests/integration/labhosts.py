@@ -78,6 +78,7 @@ class Cluster:
             "resourcemanager": 8090,
             "nodemanager": 8044,
             "historyserver": 19890,
+            "hiveserver2": 10002,
         }
         return {group: f"https://{self.fqdn(group)}:{port}" for group, port in ports.items()}
 

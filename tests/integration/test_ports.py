@@ -77,6 +77,29 @@ def test_datanodes_answer_nothing_without_sasl(cluster, edge):
         assert (answer["error"], answer.get("said")) == (None, ""), place
 
 
+def test_postgresql_wants_tls_and_a_certificate(cluster, edge):
+    places = addresses(cluster, "postgresql")
+    for host in (cluster.first("postgresql"), edge):
+        for place, answer in zip(places, knock(host, "postgresql_plain", places), strict=True):
+            assert "no pg_hba.conf entry" in answer["said"], (place, answer)
+    # From its own host, which is listed, it goes as far as to ask for the certificate.
+    for place, answer in zip(
+        places, knock(cluster.first("postgresql"), "postgresql", places), strict=True
+    ):
+        assert answer["version"] in ("TLSv1.2", "TLSv1.3"), (place, answer)
+        assert "requires a valid client certificate" in answer["said"], (place, answer)
+    for place, answer in zip(places, knock(edge, "postgresql", places), strict=True):
+        assert "no pg_hba.conf entry" in answer["said"], (place, answer)
+
+
+def test_thrift_demands_kerberos(cluster, edge):
+    places = addresses(cluster, "thrift")
+    for place, answer in zip(places, knock(edge, "thrift", places), strict=True):
+        assert "default" not in answer["said"], (place, answer)
+    for place, answer in zip(places, knock(edge, "thrift_sasl", places), strict=True):
+        assert "default" not in answer["said"] and "PLAIN" in answer["said"], (place, answer)
+
+
 def test_exceptions_are_few_and_as_described(cluster):
     """What is not encrypted listens on loopback alone, and still wants proof."""
     exceptions = DOCUMENTED["exceptions"]
