@@ -559,8 +559,8 @@ def test_what_containers_get_of_tez_runs_alone(tmp_path):
     """Client, application master and tasks in one Java, with no other library than these."""
     with tarfile.open(built("tez")) as tar:
         inner = tar.extractfile("apache-tez-0.10.4-bin/share/tez.tar.gz").read()
-    with tarfile.open(fileobj=io.BytesIO(inner)) as tar:
-        tar.extractall(tmp_path / "tez")
+    (tmp_path / "tez").mkdir()
+    subprocess.run(["tar", "-xzC", tmp_path / "tez"], input=inner, check=True)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/text").write_text("a b\nb c b\n")
     properties = {
