@@ -53,7 +53,7 @@ def test_variables_exist(document):
 
 def test_every_port_of_hadoop_is_documented():
     text = (ROOT / "docs/architecture.md").read_text()
-    for role in ("hdfs", "yarn"):
+    for role in ("hdfs", "yarn", "hive"):
         settings = (ROOT / f"roles/{role}/vars/main.yml").read_text()
         ports = set(re.findall(r"(?<![\d.])(?:[\w\"}')]|0\.0\.0\.0):(\d{4,5})\b", settings))
         ports |= set(re.findall(r"\.port: (\d{4,5})\b", settings))
