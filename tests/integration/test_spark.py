@@ -82,7 +82,7 @@ def environment(test_user):
     """A virtualenv with a module of its own, packed as docs/spark.md says."""
     test_user.ok(
         "cd spark-test && rm -rf env && python3 -m venv --copies --without-pip env"
-        " && echo ANSWER = 42 > env/lib/python3.*/site-packages/deitos_words.py"
+        " && cd env/lib/python3.*/site-packages && echo ANSWER = 42 > deitos_words.py && cd -"
         " && tar -czf env.tar.gz -C env . && rm -rf env"
     )
     return "/tmp/spark-test/env.tar.gz"
