@@ -312,8 +312,18 @@ def test_web_pages_need_a_ticket(cluster, admin, test_user, nobody):
         assert admin.curl(web + page, "-L").status == 200, page
         assert nobody.curl(web + page, negotiate=False).status == 401, page
     assert nobody.curl(web.replace("https", "http") + "/", negotiate=False).status == 0
+    assert test_user.curl(web + "/").status == 200
     for page in ("/jmx", "/conf", "/logs/", "/stacks"):
-        assert test_user.curl(web + page, "-L").status == 403, page
+        assert test_user.curl(web + page, "-L").status in (401, 403), page
+
+
+def test_nobody_is_shown_the_queries_of_others(cluster, admin, test_user, tables):
+    web = cluster.web()["hiveserver2"]
+    for session in (admin, test_user):
+        assert session.curl(web + "/").status == 200
+        for page in ("/hiveserver2.jsp", "/logconf.jsp", "/api/v1/sessions", "/query_page.html"):
+            answer = session.curl(web + page)
+            assert answer.status in (403, 404) and "src" not in answer.body, page
 
 
 def test_no_password_shows_in_the_settings(cluster, admin):
