@@ -177,7 +177,10 @@ def test_history_believes_no_callers_word(runs, history, test_user, other_user, 
         ["-H", "X-Forwarded-For: 127.0.0.1"],
     ):
         assert other_user.curl(url, *words).status == 403, words
-    assert other_user.curl(f"{url}?doAs=test_user").status == 403
+    for question in ("doAs", "do%41s", "x=1&%64o%41s", "x&DOAS"):
+        assert other_user.curl(f"{url}?{question}=test_user").status == 403, question
+    form = ["-X", "GET", "-d", "doAs=test_user"]
+    assert other_user.curl(url, *form).status in (400, 403, 413)
     assert other_user.curl(url, "-H", "Authorization: Bearer x.y.z", negotiate=False).status == 401
     # A host's key is a ticket, but nobody's.
     host = Session(cluster.first("edge"), "root", name="host")
