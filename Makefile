@@ -115,6 +115,8 @@ test-long: setup ## Everything else: further scenarios, the chain of killed runs
 	@python lab/lab.py releases
 	@echo "make: the identity plane alone (molecule scenario identity)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name identity
+	@echo "make: PostgreSQL and Hive on three machines (molecule scenario warehouse)"
+	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name warehouse
 	@echo "make: long tests"
 	@pytest --verbose --junit-xml=$(RESULTS)/long.xml tests/long
 	@$(MAKE) bench

@@ -63,8 +63,8 @@ def main():
         print(f"no-op converge    {again:8.1f} s")
         print(f"ratio cold/no-op  {cold / again:8.2f}")
         print(f"memory in use     {used:8.0f} MiB", flush=True)
-        hdfs_paths = (sys.executable, "bench/hdfs_paths.py")
-        subprocess.run(hdfs_paths, check=True, cwd=ROOT, env=ENVIRONMENT)
+        for name in ("bench/hdfs_paths.py", "bench/spark_submit.py"):
+            subprocess.run((sys.executable, name), check=True, cwd=ROOT, env=ENVIRONMENT)
     finally:
         run(*lab, "down")
 

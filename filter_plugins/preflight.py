@@ -42,10 +42,7 @@ SYSTEM_ACCOUNTS = {
     *("crontab", "docker", "ssl-cert"),
 }
 # Groups of daemons that the project knows by name and does not deploy yet.
-PLANNED_GROUPS = (
-    *("journalnode", "zookeeper", "postgresql", "metastore", "hiveserver2", "spark_history"),
-    *("jupyter", "llama"),
-)
+PLANNED_GROUPS = ("journalnode", "zookeeper", "jupyter", "llama")
 
 
 def _items(value):
@@ -211,7 +208,7 @@ def _expected_size(minimum, maximum):
 def topology_faults(groups, limits, domain):
     """What is wrong with the mapping of hosts to the groups of daemons.
 
-    groups: the inventory's; limits: {group: {minimum, maximum}} (the filter `group_limits`).
+    groups: the inventory's; limits: {group: {minimum, maximum, needs}} (the filter `group_limits`).
     """
     hosts = groups.get("all", [])
     if not hosts:
@@ -236,6 +233,9 @@ def topology_faults(groups, limits, domain):
                 f"{found} ({_joined(members)}), expected {_expected_size(minimum, maximum)}: high "
                 "availability of this service is not supported yet; leave one host in the group"
             )
+        for needed in limit["needs"] if members else ():
+            if not groups.get(needed):
+                faults.append(f"{found}, and group {needed} none, which it needs; add a host to it")
     known = {host for name in limits for host in groups.get(name, [])}
     for host in hosts:
         if host not in known:

@@ -17,6 +17,7 @@ class Daemon:
     service: the first component of its Kerberos principal; none when it has no own one.
     http: whether it also accepts SPNEGO, and so needs HTTP/FQDN in its keytab.
     minimum, maximum: how many hosts the group may have; no maximum when None.
+    needs: groups that must have hosts when this one has.
     """
 
     user: str
@@ -24,6 +25,7 @@ class Daemon:
     http: bool = False
     minimum: int = 0
     maximum: int | None = None
+    needs: tuple[str, ...] = ()
 
 
 # The groups of the inventory, in the order in which their planes are built.
@@ -37,6 +39,10 @@ DAEMONS = {
     "resourcemanager": Daemon("yarn", "rm", http=True, minimum=1, maximum=1),
     "nodemanager": Daemon("yarn", "nm", http=True, minimum=1),
     "historyserver": Daemon("mapred", "jhs", http=True, minimum=1, maximum=1),
+    "postgresql": Daemon("postgres", maximum=1),
+    "metastore": Daemon("hive", "hive", maximum=1),
+    "hiveserver2": Daemon("hive", "hive", http=True, maximum=1, needs=("metastore",)),
+    "spark_history": Daemon("spark", "spark", http=True, maximum=1),
     "edge": Daemon("root"),
     "backup": Daemon("root", maximum=1),
 }
@@ -45,10 +51,10 @@ KEYTAB_DIRECTORY = "/etc/security/keytabs"
 
 
 def group_limits(groups):
-    """{group: {minimum, maximum}} of every daemon's group, and of no other in the inventory."""
+    """{group: {minimum, maximum, needs}} of the groups of daemons, and of no others."""
     del groups  # A filter has an input; the limits do not depend on it.
     return {
-        name: {"minimum": daemon.minimum, "maximum": daemon.maximum}
+        name: {"minimum": daemon.minimum, "maximum": daemon.maximum, "needs": daemon.needs}
         for name, daemon in DAEMONS.items()
     }
 

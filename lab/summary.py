@@ -17,6 +17,7 @@ WEB = {
     "resourcemanager": ("YARN", 8090),
     "nodemanager": ("YARN containers", 8044),
     "historyserver": ("MapReduce history", 19890),
+    "hiveserver2": ("HiveServer2", 10002),
 }
 
 

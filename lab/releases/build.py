@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Assemble release tarballs in Apache's layout from artifacts on Maven Central.
+"""Assemble release tarballs in Apache's layout from artifacts on Maven Central and PyPI.
 
 For machines that cannot reach Apache's mirrors. Each directory beside this file that holds a
 release.toml is one release:
 
-    release.toml     the layout: which artifact goes where
+    release.toml     the layout: which artifact goes where; packages of PyPI
     pom.xml, *.xml   the artifacts, for Maven
-    artifacts.lock   digest, artifact and place of every jar (written by --relock)
+    artifacts.lock   digest, artifact and place of every file (written by --relock)
     layout/          files of our own that go into the release as they are
     pin.json         digest of the finished archive and of its recipe (written by --pin)
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import io
 import json
@@ -31,10 +32,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +47,10 @@ LAB_VERSIONS = HERE.parent.parent / "inventories/lab/group_vars/all/versions.yml
 # Part of every recipe: raise it when the same inputs begin to give other bytes.
 FORMAT = 1
 POM = "{http://maven.apache.org/POM/4.0.0}"
+# Stands for the group of what comes from PyPI.
+PYPI = "pypi"
+ARTIFACTS = (".jar", ".tar.gz")
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class BuildError(Exception):
@@ -69,7 +75,8 @@ def sha256_of(path: Path) -> str:
 class Artifact:
     """One line of artifacts.lock."""
 
-    repository_path: str  # group/artifact/version/file, as in any Maven repository
+    # group/artifact/version/file, as in any Maven repository, or pypi/package/version/file
+    repository_path: str
     sha256: str
     path: str  # its place in the release; "-" for one of which only parts are taken
 
@@ -82,7 +89,8 @@ class Artifact:
         """group:artifact[:classifier], as [[part]] names it."""
         group, name, version, file = self.repository_path.rsplit("/", 3)
         key = f"{group.replace('/', '.')}:{name}"
-        classifier = file.removeprefix(f"{name}-{version}").rpartition(".")[0].removeprefix("-")
+        rest = file.removeprefix(f"{name}-{version}")
+        classifier = re.sub(r"\.(jar|tar\.gz)$", "", rest).removeprefix("-")
         return f"{key}:{classifier}" if classifier else key
 
 
@@ -100,8 +108,10 @@ class Release:
         self.root: str = data["root"]
         self.mtime: int = data["mtime"]
         self.checksum_variable: str = data["checksum_variable"]
-        self.modules: list[dict] = data["module"]
+        self.modules: list[dict] = data.get("module", [])
+        self.packages: dict[str, str] = data.get("pypi", {})
         self.parts: list[dict] = data.get("part", [])
+        self.nested: list[dict] = data.get("nested", [])
 
     def artifacts(self) -> list[Artifact]:
         if not self.lock_file.exists():
@@ -155,15 +165,87 @@ def run_maven(release: Release, directory: Path) -> None:
     if not maven:
         raise BuildError("Maven is not installed: apt-get install maven")
     command = [
-        *(maven, "--batch-mode", "--no-transfer-progress", "-f", str(release.directory)),
+        *(maven, "--batch-mode", "-f", str(release.directory)),
         "dependency:copy-dependencies",
         f"-DoutputDirectory={directory}/${{project.artifactId}}",
     ]
-    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    say(f"{release.name}: fetching from Maven repositories")
+    output = []
+    downloads, last = 0, time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        for line in run.stdout:
+            if "Download" not in line:
+                output.append(line.rstrip())
+            downloads += "Downloaded from" in line
+            if time.monotonic() - last > 10:
+                last = time.monotonic()
+                say(f"{release.name}: {downloads} files downloaded so far")
     if run.returncode:
-        errors = [line for line in run.stdout.splitlines() if "[ERROR]" in line]
-        tail = "\n".join(errors[:12] or run.stdout.splitlines()[-12:])
+        errors = [line for line in output if "[ERROR]" in line]
+        tail = "\n".join(errors[:12] or output[-12:])
         raise BuildError(f"{release.name}: Maven failed:\n{tail}")
+
+
+# pip wants a package's metadata even to download it only, and would run the package's own code for
+# that. Found in place of setuptools, this hands out what the package says in its PKG-INFO.
+BACKEND = """
+import email
+import sys
+from pathlib import Path
+
+__legacy__ = sys.modules[__name__]
+
+
+def prepare_metadata_for_build_wheel(directory, settings=None):
+    text = Path("PKG-INFO").read_bytes()
+    known = email.message_from_bytes(text)
+    metadata = Path(directory, f"{known['Name']}-{known['Version']}.dist-info")
+    metadata.mkdir()
+    metadata.joinpath("METADATA").write_bytes(text)
+    return metadata.name
+"""
+
+
+def run_pip(release: Release, directory: Path) -> dict[str, Path]:
+    """Have pip download source packages; return each by its repository path."""
+    backend = directory / "backend/setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    (backend / "build_meta.py").write_text(BACKEND)
+    environment = {**os.environ, "PYTHONPATH": str(backend.parent), "TMPDIR": str(directory)}
+    if Path(AUTHORITIES).exists():
+        # pip's own list of authorities does not know those that a site adds to the system's.
+        environment.setdefault("PIP_CERT", AUTHORITIES)
+    venv = directory / "venv"
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", str(venv)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if made.returncode:
+        raise BuildError("no virtual environment can be made: apt-get install python3-venv")
+    files = {}
+    for name, version in release.packages.items():
+        say(f"{release.name}: fetching {name} {version} from the index of Python packages")
+        target = directory / name
+        command = [
+            *(str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "download"),
+            *("--no-deps", "--no-binary", name, "--no-build-isolation", "--use-pep517"),
+            *("--no-cache-dir", "--dest", str(target), f"{name}=={version}"),
+        ]
+        if subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
+            raise BuildError(f"{release.name}: pip failed; the lines above say why")
+        files |= {f"{PYPI}/{name}/{version}/{file.name}": file for file in target.iterdir()}
+    return files
+
+
+def files_below(base: Path) -> dict[str, Path]:
+    """The artifacts in a directory where Maven put its notes too, by their repository path."""
+    return {
+        file.relative_to(base).as_posix(): file
+        for file in sorted(base.rglob("*"))
+        if file.name.endswith(ARTIFACTS)
+    }
 
 
 def module_directory(release: Release, module: str, directory: Path) -> Path:
@@ -172,8 +254,8 @@ def module_directory(release: Release, module: str, directory: Path) -> Path:
     return directory / pom.getroot().findtext(f"{POM}artifactId", "")
 
 
-def lock(release: Release, directory: Path) -> list[Artifact]:
-    """Decide a place for everything that Maven fetched."""
+def lock(release: Release, directory: Path, packages: dict[str, Path]) -> list[Artifact]:
+    """Decide a place for everything that was fetched."""
     named: dict[tuple[str, str], str] = {}
     for module in release.modules:
         pom = ElementTree.parse(release.directory / f"{module['name']}.xml")
@@ -189,8 +271,7 @@ def lock(release: Release, directory: Path) -> list[Artifact]:
     versions: dict[str, str] = {}
     for module in release.modules:
         base = module_directory(release, module["name"], directory)
-        for file in sorted(base.rglob("*.jar")):
-            path = file.relative_to(base).as_posix()
+        for path, file in files_below(base).items():
             if path in found:
                 continue
             artifact = Artifact(path, sha256_of(file), "-")
@@ -202,8 +283,11 @@ def lock(release: Release, directory: Path) -> list[Artifact]:
             if "jars" in module:
                 home = next((m for m in release.modules if m["name"] == owner), None)
                 place = home["jars"] if home else module["lib"]
-                artifact = Artifact(path, artifact.sha256, f"{place}/{artifact.file}")
+                place = (Path(place) / artifact.file).as_posix()
+                artifact = Artifact(path, artifact.sha256, place)
             found[path] = artifact
+    for path, file in packages.items():
+        found[path] = Artifact(path, sha256_of(file), "-")
     places: dict[str, str] = {}
     for artifact in found.values():
         if artifact.path != "-" and places.setdefault(artifact.path, artifact.key) != artifact.key:
@@ -235,19 +319,22 @@ def fetch(release: Release, store: Path, work: Path) -> None:
     missing = [a for a in artifacts if not stored(store, a).exists()]
     if not missing:
         return
-    say(f"{release.name}: fetching {len(missing)} of {len(artifacts)} artifacts with Maven")
-    run_maven(release, work / "maven")
     fetched = {}
-    for module in release.modules:
-        base = module_directory(release, module["name"], work / "maven")
-        fetched |= {file.relative_to(base).as_posix(): file for file in base.rglob("*.jar")}
+    wanted = {artifact.repository_path.startswith(f"{PYPI}/") for artifact in missing}
+    say(f"{release.name}: {len(missing)} of {len(artifacts)} artifacts are not in {store}")
+    if False in wanted:
+        run_maven(release, work / "maven")
+        for module in release.modules:
+            fetched |= files_below(module_directory(release, module["name"], work / "maven"))
+    if True in wanted:
+        fetched |= run_pip(release, work / "pip")
     extra = set(fetched) - {a.repository_path for a in artifacts}
     if extra:
         raise BuildError(f"{release.name}: not in artifacts.lock: {', '.join(sorted(extra))}")
     for artifact in missing:
         file = fetched.get(artifact.repository_path)
         if not file:
-            raise BuildError(f"{release.name}: Maven did not fetch {artifact.repository_path}")
+            raise BuildError(f"{release.name}: not found: {artifact.repository_path}")
         digest = sha256_of(file)
         if digest != artifact.sha256:
             raise BuildError(
@@ -258,14 +345,13 @@ def fetch(release: Release, store: Path, work: Path) -> None:
         keep(file, stored(store, artifact))
 
 
-def content_of(store: Path, artifact: Artifact) -> bytes:
-    """An artifact's bytes, checked at each use; one that rotted is removed and named."""
+def checked(store: Path, artifact: Artifact) -> Path:
+    """An artifact's file, checked at each use; one that rotted is removed and named."""
     file = stored(store, artifact)
-    content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != artifact.sha256:
+    if sha256_of(file) != artifact.sha256:
         file.unlink()
         raise BuildError(f"{artifact.file} was damaged in {store} and is removed: run again")
-    return content
+    return file
 
 
 # --- Archives ---------------------------------------------------------------------------------
@@ -313,47 +399,73 @@ class StoredGzip(io.RawIOBase):
         super().close()
 
 
+def entries(file: Path, name: str) -> Iterator[tuple[str, Callable[[], bytes], bool]]:
+    """Name, reader and whether it is a program, of every file in a jar or a tar archive."""
+    if name.endswith(".tar.gz"):
+        with tarfile.open(file) as tar:
+            for member in tar:
+                if member.isfile():
+                    program = bool(member.mode & stat.S_IXUSR)
+                    yield member.name, lambda member=member: tar.extractfile(member).read(), program
+    else:
+        with zipfile.ZipFile(file) as jar:
+            for member in jar.namelist():
+                if not member.endswith("/"):
+                    yield member, lambda member=member: jar.read(member), False
+
+
+def place_of(part: dict, name: str) -> str | None:
+    """Where a [[part]] puts the member of this name, if it takes it."""
+    wanted: str = part["member"]
+    inside = wanted.endswith("/") and name.startswith(wanted)
+    if not (inside or name == wanted):
+        return None
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in part.get("without", [])):
+        return None
+    return part["path"] + name.removeprefix(wanted)
+
+
+def parts_of(
+    release: Release, store: Path, artifact: Artifact
+) -> Iterator[tuple[str, bytes, bool]]:
+    """What the release takes out of one artifact, in one pass over it."""
+    parts = [part for part in release.parts if part["artifact"] == artifact.key]
+    unseen = {part["member"] for part in parts}
+    for name, read, program in entries(checked(store, artifact), artifact.file):
+        for part in parts:
+            if place := place_of(part, name):
+                unseen.discard(part["member"])
+                yield place, read(), program
+    if unseen:
+        raise BuildError(f"{release.name}: no {min(unseen)} in {artifact.key}")
+
+
 def members(release: Release, store: Path) -> Iterator[tuple[str, bytes, bool]]:
     """Path, content and whether it is a program, of every file of a release."""
     artifacts = release.artifacts()
     for artifact in artifacts:
         if artifact.path != "-":
-            yield artifact.path, content_of(store, artifact), False
+            yield artifact.path, checked(store, artifact).read_bytes(), False
     by_key = {artifact.key: artifact for artifact in artifacts}
-    for part in release.parts:
-        source = content_of(store, by_key[part["artifact"]])
-        with zipfile.ZipFile(io.BytesIO(source)) as jar:
-            names = [
-                name
-                for name in jar.namelist()
-                if name == part["member"]
-                or (part["member"].endswith("/") and name.startswith(part["member"]))
-            ]
-            if not names:
-                raise BuildError(f"{release.name}: no {part['member']} in {part['artifact']}")
-            for name in names:
-                if not name.endswith("/"):
-                    yield part["path"] + name.removeprefix(part["member"]), jar.read(name), False
+    for key in dict.fromkeys(part["artifact"] for part in release.parts):
+        yield from parts_of(release, store, by_key[key])
     for path, file, program in release.own_files():
         yield path, file.read_bytes(), program
 
 
-def write_archive(release: Release, store: Path, file: Path) -> None:
-    """Write the archive: sorted, all root's, one time, so that equal inputs give equal bytes."""
-    files: dict[str, tuple[bytes, bool]] = {}
-    for path, content, program in members(release, store):
-        if path in files:
-            raise BuildError(f"{release.name}: two sources for {path}")
-        files[path] = (content, program)
+Files = dict[str, tuple[bytes, bool]]
+
+
+def write_tar(out: BinaryIO, root: str, mtime: int, files: Files) -> None:
+    """Sorted, all root's, one time, so that equal files give equal bytes."""
     directories = {parent.as_posix() for path in files for parent in Path(path).parents} - {"."}
     with (
-        file.open("wb") as out,
         StoredGzip(out) as stream,
         tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
     ):
         for path in ["", *sorted([*directories, *files])]:
-            info = tarfile.TarInfo(f"{release.root}/{path}".rstrip("/"))
-            info.mtime = release.mtime
+            info = tarfile.TarInfo(f"{root}/{path}".rstrip("/"))
+            info.mtime = mtime
             info.uname = info.gname = "root"
             if path in files:
                 content, program = files[path]
@@ -364,6 +476,32 @@ def write_archive(release: Release, store: Path, file: Path) -> None:
                 info.type = tarfile.DIRTYPE
                 info.mode = 0o755
                 tar.addfile(info)
+
+
+def nest(release: Release, nested: dict, files: Files) -> None:
+    """Put an archive of jars of the release into it, in place of those that it alone has."""
+    inner = {
+        path: file
+        for path, file in files.items()
+        if Path(path).parent.as_posix() in nested["copies"] and path.endswith(".jar")
+    }
+    for path in [path for path in files if path.startswith(nested["moves"])]:
+        inner[path.removeprefix(nested["moves"])] = files.pop(path)
+    out = io.BytesIO()
+    write_tar(out, ".", release.mtime, inner)
+    files[nested["path"]] = (out.getvalue(), False)
+
+
+def write_archive(release: Release, store: Path, file: Path) -> None:
+    files: Files = {}
+    for path, content, program in members(release, store):
+        if path in files:
+            raise BuildError(f"{release.name}: two sources for {path}")
+        files[path] = (content, program)
+    for nested in release.nested:
+        nest(release, nested, files)
+    with file.open("wb") as out:
+        write_tar(out, release.root, release.mtime, files)
 
 
 def build(release: Release, out: Path, cache: Path, *, pin: bool = False) -> Path:
@@ -431,10 +569,14 @@ def relock(release: Release, cache: Path) -> None:
     store = cache / "artifacts"
     store.mkdir(parents=True, exist_ok=True)
     with workspace(store) as work:
-        say(f"{release.name}: fetching all artifacts with Maven")
-        run_maven(release, work / "maven")
-        artifacts = lock(release, work / "maven")
+        if release.modules:
+            run_maven(release, work / "maven")
+        packages = run_pip(release, work / "pip") if release.packages else {}
+        artifacts = lock(release, work / "maven", packages)
         write_lock(release, artifacts)
+        for artifact in artifacts:
+            if file := packages.get(artifact.repository_path):
+                keep(file, stored(store, artifact))
     say(f"{release.name}: locked {len(artifacts)} artifacts")
 
 

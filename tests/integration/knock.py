@@ -19,6 +19,10 @@ SASL = b"hrpc\x09\x00\xdf"
 HEADER = bytes.fromhex("0802100018412200" + "2801")
 NEGOTIATE = bytes.fromhex("1001")
 
+# A session of PostgreSQL: version 3.0, a role and a database.
+SESSION = struct.pack(">I", 196608) + b"user\0hive\0database\0metastore\0\0"
+POSTGRESQL = struct.pack(">I", len(SESSION) + 4) + SESSION
+
 
 def connected(place):
     return socket.create_connection(tuple(place), timeout=TIMEOUT)
@@ -58,6 +62,43 @@ def starttls(place, ca):
         context = ssl.create_default_context(cafile=ca)
         with context.wrap_socket(connection, server_hostname=place[0]) as secured:
             return {"version": secured.version()}
+
+
+def postgresql(place, ca):
+    """Ask for TLS as PostgreSQL's clients do, and then for a session without a certificate."""
+    with connected(place) as connection:
+        connection.sendall(struct.pack(">II", 8, 80877103))
+        connection.recv(1)
+        context = ssl.create_default_context(cafile=ca)
+        with context.wrap_socket(connection, server_hostname=place[0]) as secured:
+            secured.sendall(POSTGRESQL)
+            return {"version": secured.version(), "said": everything(secured, 512)}
+
+
+def postgresql_plain(place, _ca):
+    """The same without TLS."""
+    with connected(place) as connection:
+        connection.sendall(POSTGRESQL)
+        return {"said": everything(connection, 512)}
+
+
+def thrift(place, _ca):
+    """Ask a metastore for its databases without SASL."""
+    with connected(place) as connection:
+        name = b"get_all_databases"
+        message = struct.pack(">II", 0x80010001, len(name)) + name + struct.pack(">Ib", 1, 0)
+        connection.sendall(message)
+        connection.settimeout(2)
+        return {"said": everything(connection, 512)}
+
+
+def thrift_sasl(place, _ca):
+    """Ask for SASL with a name alone."""
+    with connected(place) as connection:
+        for status, payload in ((1, b"PLAIN"), (2, b"\0hive\0hive")):
+            connection.sendall(struct.pack(">bI", status, len(payload)) + payload)
+        connection.settimeout(2)
+        return {"said": everything(connection, 512)}
 
 
 def plain(place, _ca):

@@ -16,6 +16,8 @@ import testinfra
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = os.environ.get("LAB") or "deitos"
+# Which hosts a scenario has, and what they are.
+INVENTORY = ROOT / (os.environ.get("LAB_INVENTORY") or "inventories/lab")
 STATE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deitos-cluster/labs" / LAB
 )
@@ -32,7 +34,7 @@ class Cluster:
             [
                 str(Path(sys.executable).with_name("ansible-inventory")),
                 "-i",
-                str(ROOT / "inventories/lab"),
+                str(INVENTORY),
                 "--list",
             ],
             cwd=ROOT,
@@ -78,6 +80,7 @@ class Cluster:
             "resourcemanager": 8090,
             "nodemanager": 8044,
             "historyserver": 19890,
+            "hiveserver2": 10002,
         }
         return {group: f"https://{self.fqdn(group)}:{port}" for group, port in ports.items()}
 

@@ -19,6 +19,7 @@ PLACES = ["/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr/local"
 # Packages, caches and releases, not written by the cluster; what is compressed; the logs' turn.
 PRUNED = [
     *("/etc/ssl/certs", "/opt/hadoop*/share", "/opt/hadoop*/lib", "/usr/local/share"),
+    *("/opt/spark*/jars", "/opt/spark*/python", "/opt/apache-hive*/lib", "/opt/apache-tez*"),
     *("/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log"),
 ]
 

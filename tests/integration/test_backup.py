@@ -13,6 +13,7 @@ EXPECTED = {
     "kdc": ["dumps/kdc.dump"],
     "ldap": ["dumps/ldap-data.ldif", "dumps/ldap-config.ldif"],
     "ca": ["etc/deitos/ca/ca.key"],
+    "postgresql": ["dumps/postgresql.sql"],
     "namenode": ["dumps/fsimage_", "current/VERSION"],
 }
 

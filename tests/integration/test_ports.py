@@ -6,6 +6,8 @@ test_day1.py, where one runs.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sockets import (
     DOCUMENTED,
@@ -75,8 +77,31 @@ def test_datanodes_answer_nothing_without_sasl(cluster, edge):
         assert (answer["error"], answer.get("said")) == (None, ""), place
 
 
+def test_postgresql_wants_tls_and_a_certificate(cluster, edge):
+    places = addresses(cluster, "postgresql")
+    for host in (cluster.first("postgresql"), edge):
+        for place, answer in zip(places, knock(host, "postgresql_plain", places), strict=True):
+            assert "no pg_hba.conf entry" in answer["said"], (place, answer)
+    # From its own host, which is listed, it goes as far as to ask for the certificate.
+    for place, answer in zip(
+        places, knock(cluster.first("postgresql"), "postgresql", places), strict=True
+    ):
+        assert answer["version"] in ("TLSv1.2", "TLSv1.3"), (place, answer)
+        assert "requires a valid client certificate" in answer["said"], (place, answer)
+    for place, answer in zip(places, knock(edge, "postgresql", places), strict=True):
+        assert "no pg_hba.conf entry" in answer["said"], (place, answer)
+
+
+def test_thrift_demands_kerberos(cluster, edge):
+    places = addresses(cluster, "thrift")
+    for place, answer in zip(places, knock(edge, "thrift", places), strict=True):
+        assert "default" not in answer["said"], (place, answer)
+    for place, answer in zip(places, knock(edge, "thrift_sasl", places), strict=True):
+        assert "default" not in answer["said"] and "PLAIN" in answer["said"], (place, answer)
+
+
 def test_exceptions_are_few_and_as_described(cluster):
-    """What is not encrypted listens on loopback alone, and still wants a ticket."""
+    """What is not encrypted listens on loopback alone, and still wants proof."""
     exceptions = DOCUMENTED["exceptions"]
     assert len(exceptions) <= 3
     for exception in exceptions:
@@ -95,4 +120,6 @@ def test_exceptions_are_few_and_as_described(cluster):
             ), f"{socket} is not on the list of exceptions"
         places = [("127.0.0.1", socket.port) for socket in local]
         for place, answer in zip(places, knock(cluster.machine(host), "plain", places)):
-            assert " 401 " in answer.get("said", ""), (host, place, answer)
+            # A ticket is asked for, or TLS.
+            said = answer.get("said", "")
+            assert re.match(r"HTTP/\S+ (401|302) ", said) or "HTTP/" not in said, (place, said)

@@ -22,6 +22,7 @@ SECRETS = {
     "/etc/krb5.keytab": "base64 -w60 {} | tail -2 | head -1",
     "/etc/security/http-secrets/hdfs.secret": "base64 -w60 {} | head -1",
     "/etc/security/http-secrets/yarn.secret": "base64 -w60 {} | head -1",
+    "/etc/security/http-secrets/spark.secret": "head -c 60 {}",
 }
 
 

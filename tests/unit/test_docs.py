@@ -15,8 +15,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 DEFAULTS = {
     name
-    for role in ROLES
-    for name in yaml.safe_load((role / "defaults/main.yml").read_text() or "{}") or {}
+    for path in (ROOT / "roles").glob("*/defaults/main.yml")
+    for name in yaml.safe_load(path.read_text())
 }
 # A variable of a role starts with one of these; so do a few words that are none.
 PREFIXES = tuple(f"{role.name}_" for role in ROLES)
@@ -53,7 +53,7 @@ def test_variables_exist(document):
 
 def test_every_port_of_hadoop_is_documented():
     text = (ROOT / "docs/architecture.md").read_text()
-    for role in ("hdfs", "yarn"):
+    for role in ("hdfs", "yarn", "hive"):
         settings = (ROOT / f"roles/{role}/vars/main.yml").read_text()
         ports = set(re.findall(r"(?<![\d.])(?:[\w\"}')]|0\.0\.0\.0):(\d{4,5})\b", settings))
         ports |= set(re.findall(r"\.port: (\d{4,5})\b", settings))

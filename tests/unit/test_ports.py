@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = yaml.safe_load((ROOT / "tests/integration/ports.yml").read_text(encoding="utf-8"))
-ROW = re.compile(r"^\| (?P<group>\w+) \| (?P<ports>[\d, \u2013/a-z]+) \|", re.M)
+ROW = re.compile(r"^\| (?P<groups>[\w, ]+) \| (?P<ports>[\d, \u2013/a-z]+) \|", re.M)
 
 
 def documented():
@@ -21,7 +21,9 @@ def documented():
         protocols = ("tcp", "udp") if "udp" in row["ports"] else ("tcp",)
         for first, last in re.findall(r"(\d+)(?:\u2013(\d+))?", row["ports"]):
             found |= {
-                (row["group"], protocol, int(first), int(last or first)) for protocol in protocols
+                (group, protocol, int(first), int(last or first))
+                for group in row["groups"].split(", ")
+                for protocol in protocols
             }
     return found
 

@@ -1,4 +1,4 @@
-"""The release builder and the launchers that its Hadoop carries."""
+"""The release builder and the launchers that its Hadoop and Hive carry."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 BUILDER = ROOT / "lab/releases/build.py"
 HADOOP = ROOT / "lab/releases/hadoop"
+HIVE = ROOT / "lab/releases/hive"
+RELEASES = ["hadoop", "hive", "spark", "tez"]
 
 specification = importlib.util.spec_from_file_location("release_builder", BUILDER)
 builder = importlib.util.module_from_spec(specification)
@@ -113,6 +115,14 @@ class Toy:
         monkeypatch.setenv("PATH", self.path)
         monkeypatch.setattr(builder, "HERE", self.releases)
         monkeypatch.setattr(builder, "LAB_VERSIONS", self.versions)
+
+    def pack(self, content):
+        """A source package that leaves a trace when its code is run."""
+        trace = f"open({str(self.ran)!r}, 'w')\n".encode()
+        metadata = b"Metadata-Version: 2.1\nName: snake\nVersion: 1.0\n"
+        members = {"PKG-INFO": (metadata, 0o644), "setup.py": (trace, 0o755)}
+        members["deps/bin/snake"] = (content, 0o755)
+        tar_of(self.package, {f"snake-1.0/{name}": file for name, file in members.items()})
 
     def jar(self, path, members):
         file = self.repository / path
@@ -290,21 +300,173 @@ def test_a_killed_build_leaves_nothing_that_looks_finished(pinned):
     assert not list((pinned.cache / "artifacts").glob(".work-*"))
 
 
-# --- The real release -------------------------------------------------------------------------
+# --- Archives in archives ----------------------------------------------------------------------
 
 
-def test_the_pins_agree():
-    release = builder.Release(HADOOP)
+def tar_of(file, members):
+    """A tar.gz of members: content and mode by name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w:gz") as tar:
+        for name, (content, mode) in members.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), mode
+            tar.addfile(info, io.BytesIO(content))
+    return file
+
+
+def files_in(archive):
+    with tarfile.open(archive) as tar:
+        return {
+            member.name: (tar.extractfile(member).read(), member.mode)
+            for member in tar
+            if member.isfile()
+        }
+
+
+def test_parts_of_a_tar_archive(toy):
+    path = "toy-parts/org/toy/dist/1/dist-1-bin.tar.gz"
+    members = {"dist/bin/run": (b"#!", 0o775), "dist/bin/run.cmd": (b"", 0o644)}
+    tar_of(toy.repository / path, members | {"dist/lib/big": (b"x", 0o600)})
+    (toy.release / "release.toml").write_text(
+        TOML + '[[part]]\nartifact = "org.toy:dist:bin"\nmember = "dist/bin/"\npath = "bin/"\n'
+        'without = ["*.cmd"]\n'
+    )
+    assert toy.run("--relock") == 0
+    files = files_in(toy.archive)
+    assert files["toy-1/bin/run"] == (b"#!", 0o755)
+    assert not {name for name in files if "cmd" in name or "big" in name or "dist" in name}
+
+
+def test_a_part_that_is_not_there_is_named(toy, capsys):
+    (toy.release / "release.toml").write_text(TOML.replace('"pages/"', '"sites/"'))
+    assert toy.run("--relock") == 1
+    assert "no sites/ in org.toy:web" in capsys.readouterr().err
+    assert not toy.archive.exists()
+
+
+def test_what_maven_notes_beside_artifacts_is_no_artifact(toy):
+    for name in ("_remote.repositories", "maven-metadata-local.xml"):
+        (toy.repository / "toy-main/org/toy/core/1" / name).write_text("x")
+    assert toy.run("--relock") == 0
+    assert not [a for a in builder.Release(toy.release).artifacts() if "jar" not in a.file]
+
+
+def test_an_archive_in_the_archive(toy):
+    nested = '[[nested]]\npath = "share/all.tar.gz"\ncopies = ["share/toy"]\nmoves = "inner/"\n'
+    text = TOML.replace('lib = "share/toy/lib"', 'lib = "inner/lib"')
+    (toy.release / "release.toml").write_text(text + nested)
+    assert toy.run("--relock") == 0
+    files = files_in(toy.archive)
+    assert not {name for name in files if "inner" in name}
+    assert "toy-1/share/toy/core-1.jar" in files
+    inner, _ = files["toy-1/share/all.tar.gz"]
+    (toy.directory / "inner.tar.gz").write_bytes(inner)
+    assert set(files_in(toy.directory / "inner.tar.gz")) == {
+        "./share/toy/core-1.jar",
+        "./lib/needed-2.jar",
+    }
+    first = toy.archive.read_bytes()
+    toy.archive.unlink()
+    assert toy.run() == 0
+    assert toy.archive.read_bytes() == first
+
+
+# --- A release from the index of Python packages, with the real pip and a directory as the index -
+
+PYTHON_TOML = """
+archive = "snake-1.tgz"
+root = "snake-1"
+mtime = 1700000000
+checksum_variable = "toy_release_checksum"
+[pypi]
+snake = "1.0"
+[[part]]
+artifact = "pypi:snake"
+member = "snake-1.0/deps/bin/"
+path = "bin/"
+"""
+
+
+@pytest.fixture
+def snake(tmp_path, monkeypatch):
+    toy = Toy(tmp_path, monkeypatch)
+    toy.release = toy.releases / "snake"
+    shutil.copytree(toy.releases / "toy/layout", toy.release / "layout")
+    shutil.rmtree(toy.releases / "toy")
+    (toy.release / "release.toml").write_text(PYTHON_TOML)
+    toy.archive = toy.out / "snake-1.tgz"
+    toy.package = tmp_path / "index/snake-1.0.tar.gz"
+    toy.ran = tmp_path / "the-code-of-the-package-ran"
+    toy.pack(b"bite")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(toy.package.parent))
+    # Maven is not needed.
+    (tmp_path / "broken").touch()
+    return toy
+
+
+def test_a_package_is_downloaded_and_not_run(snake, monkeypatch):
+    assert snake.run("--relock") == 0
+    assert not snake.ran.exists()
+    assert files_in(snake.archive)["snake-1/bin/snake"] == (b"bite", 0o755)
+    (artifact,) = builder.Release(snake.release).artifacts()
+    assert artifact.repository_path == "pypi/snake/1.0/snake-1.0.tar.gz"
+    assert artifact.sha256 == hashlib.sha256(snake.package.read_bytes()).hexdigest()
+    # From the cache alone.
+    first = snake.archive.read_bytes()
+    snake.archive.unlink()
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    assert snake.run() == 0
+    assert snake.archive.read_bytes() == first
+
+
+def test_a_replaced_package_is_refused(snake, capfd):
+    assert snake.run("--relock") == 0
+    for name in ("out", "cache"):
+        shutil.rmtree(snake.directory / name)
+    snake.pack(b"evil")
+    assert snake.run() == 1
+    assert "pypi/snake/1.0/snake-1.0.tar.gz has SHA-256" in capfd.readouterr().err
+    assert not snake.ran.exists()
+    assert not snake.archive.exists()
+
+
+def test_a_package_that_is_not_found(snake, capfd):
+    snake.package.unlink()
+    assert snake.run("--relock") == 1
+    error = capfd.readouterr().err
+    assert "No matching distribution found for snake==1.0" in error
+    assert "pip failed; the lines above say why" in error
+
+
+# --- The real releases ------------------------------------------------------------------------
+
+
+def test_all_releases_are_here():
+    assert [release.name for release in builder.releases([])] == RELEASES
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_the_pins_agree(name):
+    release = builder.Release(BUILDER.parent / name)
     pin = release.pin()
     assert pin["recipe"] == release.recipe(), "run lab/releases/build.py --pin"
     versions = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/versions.yml").read_text())
-    assert versions["cluster_hadoop_checksum"] == f"sha256:{pin['sha256']}"
-    assert release.archive == f"hadoop-{versions['cluster_hadoop_version']}.tar.gz"
+    assert release.checksum_variable == f"cluster_{name}_checksum"
+    assert versions[release.checksum_variable] == f"sha256:{pin['sha256']}"
+    url = versions[f"cluster_{name}_url"]
+    version = versions[f"cluster_{name}_version"]
+    file = url.rpartition("/")[2].replace(f"{{{{ cluster_{name}_version }}}}", version)
+    assert release.archive == file
+    assert version in release.root
 
 
-def test_the_lock_names_each_artifact_and_place_once():
-    artifacts = builder.Release(HADOOP).artifacts()
-    assert len({artifact.key for artifact in artifacts}) == len(artifacts) > 150
+@pytest.mark.parametrize(
+    ("name", "least"), [("hadoop", 150), ("hive", 200), ("spark", 1), ("tez", 100)]
+)
+def test_the_lock_names_each_artifact_and_place_once(name, least):
+    artifacts = builder.Release(BUILDER.parent / name).artifacts()
+    assert len({artifact.key for artifact in artifacts}) == len(artifacts) >= least
     places = [artifact.path for artifact in artifacts if artifact.path != "-"]
     assert len(set(places)) == len(places)
     assert all(re.fullmatch(r"[0-9a-f]{64}", artifact.sha256) for artifact in artifacts)
@@ -344,13 +506,88 @@ def test_apaches_checksum_files_are_understood(tmp_path, content, fetched):
     assert (tmp_path / "fetched").exists() is fetched, result.stdout + result.stderr
 
 
-@pytest.fixture(scope="module")
-def archive():
+def built(name):
     """What the lab installs: built when it is not in the cache."""
     run = subprocess.run(
-        [sys.executable, BUILDER, "hadoop"], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, BUILDER, name], stdout=subprocess.PIPE, text=True, check=True
     )
     return Path(run.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def archive():
+    return built("hadoop")
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "programs"),
+    [
+        (
+            "hive",
+            [
+                *(f"lib/hive-{name}-4.0.1.jar" for name in ("exec", "service", "jdbc")),
+                "lib/hive-standalone-metastore-server-4.0.1.jar",
+                "scripts/metastore/upgrade/postgres/hive-schema-4.0.0.postgres.sql",
+            ],
+            ["bin/hive", "bin/beeline", "bin/schematool"],
+        ),
+        ("tez", ["tez-dag-0.10.4.jar", "lib/RoaringBitmap-0.7.45.jar", "share/tez.tar.gz"], []),
+        (
+            "spark",
+            [
+                *("jars/spark-core_2.13-4.3.0.jar", "jars/spark-yarn_2.13-4.3.0.jar"),
+                *("python/lib/pyspark.zip", "python/pyspark/shell.py"),
+            ],
+            [
+                *(
+                    f"bin/{name}"
+                    for name in ("pyspark", "spark-class", "spark-sql", "spark-submit")
+                ),
+                "examples/src/main/python/pi.py",
+            ],
+        ),
+    ],
+)
+def test_the_other_archives_are_apaches_layout(name, paths, programs):
+    with tarfile.open(built(name)) as tar:
+        modes = {member.name.partition("/")[2]: member.mode for member in tar}
+    assert {path: modes.get(path) for path in paths} == dict.fromkeys(paths, 0o644)
+    assert {path: modes.get(path) for path in programs} == dict.fromkeys(programs, 0o755)
+
+
+def test_what_containers_get_of_tez_runs_alone(tmp_path):
+    """Client, application master and tasks in one Java, with no other library than these."""
+    with tarfile.open(built("tez")) as tar:
+        inner = tar.extractfile("apache-tez-0.10.4-bin/share/tez.tar.gz").read()
+    (tmp_path / "tez").mkdir()
+    subprocess.run(["tar", "-xzC", tmp_path / "tez"], input=inner, check=True)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/text").write_text("a b\nb c b\n")
+    properties = {
+        "fs.defaultFS": "file:///",
+        "tez.local.mode": "true",
+        "tez.ignore.lib.uris": "true",
+        "tez.staging-dir": f"{tmp_path}/staging",
+    }
+    run = subprocess.run(
+        [
+            *("java", "--add-opens=java.base/java.lang=ALL-UNNAMED"),
+            *("-cp", f"{tmp_path}/tez/*:{tmp_path}/tez/lib/*"),
+            "org.apache.tez.examples.OrderedWordCount",
+            *(f"-D{name}={value}" for name, value in properties.items()),
+            *(str(tmp_path / "in"), str(tmp_path / "out")),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stdout
+    counted = [file.read_text() for file in sorted((tmp_path / "out").glob("part-*"))]
+    assert sorted("".join(counted).split("\n")[:-1]) == ["a\t1", "b\t3", "c\t1"]
+    # Hive's tasks need it, and Hadoop no longer has it.
+    assert list((tmp_path / "tez/lib").glob("commons-collections-3.*.jar"))
 
 
 def test_the_archive_is_apaches_layout(archive):
@@ -612,3 +849,174 @@ def test_help(home, launcher):
     code, stdout, _ = launch(home, launcher, "--help", check=False)
     assert code == 0
     assert stdout.startswith(f"Usage: {launcher} ")
+
+
+# --- Launchers of Hive ------------------------------------------------------------------------
+
+HADOOP_STUB = """#!/bin/bash
+printf '%s\\0' "$$" "$HADOOP_CLASSPATH" "$HADOOP_OPTS" "$HADOOP_USER_CLASSPATH_FIRST" \\
+    "$HADOOP_CONF_DIR" "${METASTORE_HOME:-}" "$@"
+"""
+
+
+@pytest.fixture
+def hive(tmp_path):
+    """Hive's launchers beside a Hadoop that tells how it was called."""
+    home = tmp_path / "hive"
+    shutil.copytree(HIVE / "layout", home)
+    (home / "conf").mkdir(exist_ok=True)
+    hadoop = tmp_path / "hadoop/bin/hadoop"
+    hadoop.parent.mkdir(parents=True)
+    hadoop.write_text(HADOOP_STUB)
+    hadoop.chmod(0o755)
+    return home
+
+
+def launch_hive(home, *command, check=True, **environment):
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HADOOP_HOME": str(home.parent / "hadoop"),
+        **environment,
+    }
+    program, *arguments = command
+    process = subprocess.Popen(
+        [home / "bin" / program, *arguments],
+        env={name: value for name, value in environment.items() if value is not None},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    stdout, stderr = process.communicate(timeout=20)
+    if not check:
+        return process.returncode, stdout, stderr
+    assert process.returncode == 0, stderr
+    pid, classpath, options, first, conf, metastore, main, *arguments = stdout.split("\0")[:-1]
+    # A supervisor must see the daemon itself.
+    assert int(pid) == process.pid
+    assert first == "true"
+    return {
+        "classpath": classpath.split(":"),
+        "options": options.split(),
+        "conf": conf,
+        "metastore": metastore,
+        "main": main.removeprefix("org.apache."),
+        "arguments": arguments,
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "main", "arguments"),
+    [
+        ("hive --service metastore -p 9083", "hadoop.hive.metastore.HiveMetaStore", ["-p", "9083"]),
+        ("hive --service hiveserver2", "hive.service.server.HiveServer2", []),
+        ("hive --service hiveserver2 --help", "hive.service.server.HiveServer2", ["--help"]),
+        ("hive -e x", "hive.beeline.BeeLine", ["-e", "x"]),
+        ("hive --version", "hive.common.util.HiveVersionInfo", []),
+        ("beeline -u jdbc:hive2://", "hive.beeline.BeeLine", ["-u", "jdbc:hive2://"]),
+        ("beeline --help", "hive.beeline.BeeLine", ["--help"]),
+        (
+            "schematool -dbType postgres -info",
+            "hadoop.hive.metastore.tools.schematool.MetastoreSchemaTool",
+            ["-dbType", "postgres", "-info"],
+        ),
+    ],
+)
+def test_services_of_hive(hive, command, main, arguments):
+    launched = launch_hive(hive, *command.split())
+    assert launched["main"] == main
+    assert launched["arguments"] == arguments
+
+
+def test_every_class_that_hive_names_is_in_the_archive():
+    classes = set()
+    with tarfile.open(built("hive")) as tar:
+        for member in tar:
+            if "/lib/hive-" in member.name:
+                with zipfile.ZipFile(io.BytesIO(tar.extractfile(member).read())) as jar:
+                    classes |= {name.replace("/", ".")[:-6] for name in jar.namelist()}
+    named = set(re.findall(r"class=(org\.apache\S+)", (HIVE / "layout/bin/hive").read_text()))
+    assert len(named) == 7
+    assert named <= classes
+
+
+def test_class_path_of_hive(hive, tmp_path):
+    plain = launch_hive(hive, "beeline")
+    hadoop_conf = f"{tmp_path}/hadoop/etc/hadoop"
+    assert plain["classpath"] == [f"{hive}/conf", hadoop_conf, f"{hive}/lib/*"]
+    assert plain["conf"] == hadoop_conf
+    tez = tmp_path / "tez"
+    for directory in ("tez", "aux", "conf", "tez-conf"):
+        (tmp_path / directory).mkdir()
+    launched = launch_hive(
+        hive,
+        *("hive", "--config", str(tmp_path / "conf"), "--service", "hiveserver2"),
+        HADOOP_CONF_DIR="/etc/hadoop",
+        TEZ_HOME=str(tez),
+        TEZ_CONF_DIR=str(tmp_path / "tez-conf"),
+        HIVE_AUX_JARS_PATH=f"{tmp_path}/aux,/usr/share/java/postgresql.jar,",
+        HADOOP_CLASSPATH="/site/*",
+    )
+    assert launched["classpath"] == [
+        *(f"{tmp_path}/conf", "/etc/hadoop", f"{tmp_path}/tez-conf", f"{hive}/lib/*"),
+        *(f"{tmp_path}/aux/*", "/usr/share/java/postgresql.jar"),
+        *(f"{tez}/*", f"{tez}/lib/*", "/site/*"),
+    ]
+
+
+def test_options_of_hive(hive):
+    environment = {
+        "HADOOP_OPTS": "-Dlast=1",
+        "HIVE_METASTORE_HADOOP_OPTS": "-Dmetastore=1",
+        "HIVE_SERVER2_HADOOP_OPTS": "-Dhiveserver2=1",
+    }
+    metastore = launch_hive(hive, "hive", "--service", "metastore", **environment)["options"]
+    assert {"-Dproc_metastore", "-Dmetastore=1"} <= set(metastore)
+    assert "-Dhiveserver2=1" not in metastore
+    assert "--add-opens=java.base/java.net=ALL-UNNAMED" in metastore
+    assert metastore[-1] == "-Dlast=1"
+    server = launch_hive(hive, "hive", "--service", "hiveserver2", **environment)["options"]
+    assert {"-Dproc_hiveserver2", "-Dhiveserver2=1"} <= set(server)
+
+
+def test_schematool_knows_where_its_scripts_are(hive):
+    assert launch_hive(hive, "schematool", "-info")["metastore"] == str(hive)
+
+
+def test_environment_of_a_site(hive):
+    (hive / "conf/hive-env.sh").write_text('HADOOP_OPTS="$UNSET -Dfrom=env"\nfalse\n')
+    assert launch_hive(hive, "beeline")["options"][-1] == "-Dfrom=env"
+
+
+def test_hive_is_found_through_links_and_hadoop_in_the_path(hive, tmp_path):
+    (tmp_path / "current").symlink_to(hive)
+    (tmp_path / "beeline").symlink_to("current/bin/beeline")
+    path = f"{tmp_path}/hadoop/bin:/usr/bin:/bin"
+    for program in ("current/bin/hive", "beeline"):
+        run = subprocess.run(
+            [tmp_path / program], env={"PATH": path}, stdout=subprocess.PIPE, text=True, check=True
+        )
+        assert run.stdout.split("\0")[1].split(":")[-1].endswith("/lib/*")
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "code", "text"),
+    [
+        ("hive --service nonsense", {}, 2, "no service named nonsense"),
+        ("hive --service cli", {}, 2, "use beeline"),
+        ("hive --service", {}, 2, "--service needs a value"),
+        ("hive --config /nonexistent", {}, 2, "no configuration directory /nonexistent"),
+        ("hive", {"HADOOP_HOME": None}, 1, "no hadoop in PATH"),
+        ("hive", {"HADOOP_HOME": "/nonexistent"}, 1, "HADOOP_HOME is /nonexistent"),
+        ("hive", {"TEZ_HOME": "/nonexistent"}, 1, "no directory /nonexistent"),
+    ],
+)
+def test_what_hive_cannot_do_is_said(hive, command, environment, code, text):
+    returned, _, stderr = launch_hive(hive, *command.split(), check=False, **environment)
+    assert returned == code
+    assert text in stderr
+
+
+def test_help_of_hive(hive):
+    code, stdout, _ = launch_hive(hive, "hive", "--help", check=False)
+    assert code == 0
+    assert stdout.startswith("Usage: hive ")

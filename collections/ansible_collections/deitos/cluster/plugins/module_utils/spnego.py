@@ -196,6 +196,17 @@ class Login:
                 self._credentials = None
                 raise self.problem(self._cause(error, host), host) from None
 
+    def kerberos(self, host, service):
+        """A new context of Kerberos itself to any service of a host, not begun yet."""
+        flags = gssapi.RequirementFlag
+        return gssapi.SecurityContext(
+            name=gssapi.Name(f"{service}@{host}", gssapi.NameType.hostbased_service),
+            creds=self._acquire(gssapi.MechType.kerberos),
+            mech=gssapi.MechType.kerberos,
+            flags=flags.mutual_authentication | flags.confidentiality | flags.integrity,
+            usage="initiate",
+        )
+
     def _cause(self, error, host):
         """What Kerberos itself says, where SPNEGO only says that nothing is left to negotiate."""
         if kerberos_reason(error)[0] is not None:

@@ -1,0 +1,39 @@
+"""Count the words of a text on HDFS; write the counts, and who counted with what, as JSON.
+
+spark-submit words.py INPUT OUTPUT
+"""
+
+import json
+import os
+import pwd
+import sys
+from operator import add
+
+from pyspark.sql import SparkSession
+
+
+def here(_number):
+    """Who runs this, with which Python; and what its environment has brought along."""
+    try:
+        import deitos_words
+    except ImportError:
+        brought = None
+    else:
+        brought = deitos_words.ANSWER
+    return pwd.getpwuid(os.getuid()).pw_name, sys.executable, brought
+
+
+def main():
+    source, target = sys.argv[1:]
+    context = SparkSession.builder.appName("words").getOrCreate().sparkContext
+    words = context.textFile(source, 4).flatMap(str.split)
+    found = {
+        "counts": words.map(lambda word: (word, 1)).reduceByKey(add, 2).collectAsMap(),
+        "driver": here(0),
+        "executors": sorted(set(context.parallelize(range(4), 4).map(here).collect()), key=str),
+    }
+    context.parallelize([json.dumps(found)], 1).saveAsTextFile(target)
+
+
+if __name__ == "__main__":
+    main()

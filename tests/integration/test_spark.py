@@ -1,0 +1,402 @@
+"""Spark on YARN: right results in both modes, and nothing of a job for anybody but its owner."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shlex
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from labhosts import CA, Session
+from sockets import listening, numbers, undocumented
+
+JOBS = Path(__file__).with_name("spark_jobs")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SPARK = "/opt/spark"
+WORK = "/user/test_user/spark"
+EVENTS = "/spark/events"
+BACKEND = "https://127.0.0.1:18481"
+WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
+
+
+def put(session, source, place="spark-test"):
+    """Copy a file of the checkout to a user's directory below /tmp; returns where it is."""
+    session.ok(f"mkdir -p {place} && cat > {place}/{source.name}", stdin=source.read_text())
+    return f"/tmp/{place}/{source.name}"
+
+
+def application_of(output):
+    return re.search(r"application_\d+_\d+", output).group()
+
+
+def submit(session, *words):
+    """Submit, wait for the end; returns the application's name and what the driver printed."""
+    done = session.run(f"spark-submit {' '.join(words)}")
+    assert done.rc == 0, done.stderr[-4000:]
+    return application_of(done.stderr), done.stdout
+
+
+def report(cluster, session, application):
+    """What the ResourceManager knows of an application, as this user may see it."""
+    url = f"{cluster.web()['resourcemanager']}/ws/v1/cluster/apps/{application}"
+    answer = session.curl(url)
+    return answer.json()["app"] if answer.status == 200 else {}
+
+
+@pytest.fixture(scope="module")
+def history(cluster):
+    return f"https://{cluster.fqdn('spark_history')}:18480"
+
+
+def wait(what, probe, seconds=90, delay=1):
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(delay)
+    return answer
+
+
+# --- Right results ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text(test_user):
+    """A text on HDFS; the words it is made of."""
+    chosen = random.Random(20260101)
+    words = [chosen.choice(WORDS) for _ in range(5000)]
+    lines = "\n".join(" ".join(words[i : i + 20]) for i in range(0, len(words), 20)) + "\n"
+    test_user.ok(
+        f"hdfs dfs -rm -r -f -skipTrash {WORK} && hdfs dfs -mkdir -p {WORK}"
+        f" && hdfs dfs -put - {WORK}/in.txt",
+        stdin=lines,
+    )
+    return words
+
+
+@pytest.fixture(scope="module")
+def environment(test_user):
+    """A virtualenv with a module of its own, packed as docs/spark.md says."""
+    test_user.ok(
+        "cd spark-test && rm -rf env && python3 -m venv --copies --without-pip env"
+        " && cd env/lib/python3.*/site-packages && echo ANSWER = 42 > deitos_words.py && cd -"
+        " && tar -czf env.tar.gz -C env . && rm -rf env"
+    )
+    return "/tmp/spark-test/env.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def counted(test_user, text):
+    """{mode: (application, what the job found)}: the driver here, and one with an environment."""
+    script = put(test_user, JOBS / "words.py")
+
+    def count(mode, *options):
+        application, _out = submit(
+            test_user,
+            *(f"--deploy-mode {mode}", *options, script, f"{WORK}/in.txt", f"{WORK}/{mode}"),
+        )
+        found = json.loads(test_user.ok(f"hdfs dfs -cat {WORK}/{mode}/part-*"))
+        return application, found
+
+    found = {"client": count("client")}
+    return found, count
+
+
+@pytest.fixture(scope="module")
+def runs(counted, environment):
+    found, count = counted
+    packed = f"--archives {environment}#env --conf spark.pyspark.python=./env/bin/python"
+    found["cluster"] = count("cluster", packed)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_words_are_counted_right(cluster, runs, text, test_user, mode):
+    application, found = runs[mode]
+    assert found["counts"] == Counter(text)
+    seen = report(cluster, test_user, application)
+    assert (seen["user"], seen["applicationType"]) == ("test_user", "SPARK")
+    assert (seen["state"], seen["finalStatus"]) == ("FINISHED", "SUCCEEDED")
+
+
+def test_jobs_use_the_hosts_python_or_the_one_they_bring(runs):
+    _application, found = runs["client"]
+    assert found["driver"][0] == "test_user"
+    assert {tuple(executor) for executor in found["executors"]} == {
+        ("test_user", "/usr/bin/python3", None)
+    }
+    _application, found = runs["cluster"]
+    for user, python, brought in (found["driver"], *found["executors"]):
+        assert (user, brought) == ("test_user", 42)
+        assert python.endswith("/env/bin/python") and "/appcache/" in python
+
+
+def test_pi_is_roughly_right(test_user):
+    """Spark's own example, with the driver in the cluster and the hosts' Python there too."""
+    application, _out = submit(
+        test_user, f"--deploy-mode cluster {SPARK}/examples/src/main/python/pi.py 4"
+    )
+    command = f"yarn logs -applicationId {application} -am 1 -log_files stdout"
+    log = wait("the log", lambda: (found := test_user.run(command)).rc == 0 and found.stdout, 60)
+    assert abs(float(re.search(r"Pi is roughly ([\d.]+)", log).group(1)) - 3.14159) < 0.1
+
+
+# --- What a job leaves behind -------------------------------------------------------------------
+
+
+def test_history_is_the_owners(cluster, runs, history, test_user, other_user, admin, nobody):
+    for mode, attempt in (("client", ""), ("cluster", "/1")):
+        application, _found = runs[mode]
+        api = f"{history}/api/v1/applications/{application}"
+        wait("the history", lambda url=api: test_user.curl(url).status == 200, 60)
+        for url in (
+            f"{api}{attempt}/jobs",
+            f"{api}{attempt}/environment",
+            f"{api}{attempt}/logs",
+            f"{history}/history/{application}{attempt}/jobs/",
+            f"{history}/history/{application}{attempt}/environment/",
+        ):
+            assert test_user.curl(url, "-o", "/dev/null").status == 200, url
+            assert admin.curl(url, "-o", "/dev/null").status == 200, url
+            assert other_user.curl(url).status == 403, url
+            assert nobody.curl(url, negotiate=False).status == 401, url
+    assert test_user.curl(f"{api}/1/jobs").json()
+
+
+def test_history_believes_no_callers_word(runs, history, test_user, other_user, cluster):
+    application, _found = runs["client"]
+    url = f"{history}/api/v1/applications/{application}/jobs"
+    assert test_user.curl(url).status == 200
+    for words in (
+        ["-b", "proxy-user=test_user"],
+        ["-H", "Cookie: proxy-user=test_user; x=y"],
+        ["-H", "X-Forwarded-User: test_user", "-H", "Remote-User: test_user"],
+        ["-H", "X-Forwarded-For: 127.0.0.1"],
+    ):
+        assert other_user.curl(url, *words).status == 403, words
+    for question in ("doAs", "do%41s", "x=1&%64o%41s", "x&DOAS"):
+        assert other_user.curl(f"{url}?{question}=test_user").status == 403, question
+    form = ["-X", "GET", "-d", "doAs=test_user"]
+    assert other_user.curl(url, *form).status in (400, 403, 413)
+    assert other_user.curl(url, "-H", "Authorization: Bearer x.y.z", negotiate=False).status == 401
+    # A host's key is a ticket, but nobody's.
+    host = Session(cluster.first("edge"), "root", name="host")
+    host.login(f"host/{cluster.fqdn('edge')}", "/etc/krb5.keytab")
+    assert host.curl(url).status == 403
+    # Its own log tells of everybody.
+    assert test_user.curl(f"{history}/logPage/?self&logType=out").status == 403
+    assert test_user.curl(url, "-X", "POST").status == 403
+
+
+def test_history_has_no_back_door(cluster, runs, test_user, nobody):
+    """Behind the proxy, on its host: TLS, and only for who holds the proxy's token."""
+    application, _found = runs["client"]
+    path = f"/api/v1/applications/{application}/jobs"
+    machine = cluster.first("spark_history")
+    fqdn = cluster.fqdn("spark_history")
+    to_backend = ["--connect-to", f"{fqdn}:18481:127.0.0.1:18481"]
+    url = f"https://{fqdn}:18481{path}"
+    root = Session(machine, "root", name="history")
+    token = machine.check_output(
+        'sed -n \'s/.*"\\(Bearer [^"]*\\)"/\\1/p\' /run/spark-history-proxy/token.conf'
+    )
+    proof = ["-H", f"Authorization: {token}", "-b", "proxy-user=test_user"]
+    # That the port is the history server's, with this host's certificate, and the token opens it.
+    assert root.curl(url, *to_backend, *proof, negotiate=False).status == 200
+    proof[-1] = "proxy-user=other_user"
+    assert root.curl(url, *to_backend, *proof, negotiate=False).status == 403
+    local = Session(machine, "nobody", name="local")
+    for words in ([], ["-b", "proxy-user=admin1"], ["-H", "Authorization: Bearer a.b.c"]):
+        assert local.curl(url, *to_backend, *words, negotiate=False).status == 403, words
+    for secret in (
+        "/run/spark-history-proxy/token.conf",
+        "/etc/security/http-secrets/spark.secret",
+    ):
+        assert local.run(f"cat {secret}").rc != 0
+        assert local.run("cat /etc/spark/history/spark-defaults.conf").rc != 0
+    # In plain text it only says where TLS is.
+    assert local.curl(f"http://127.0.0.1:18080{path}", negotiate=False).status == 302
+    # And nobody reaches either from elsewhere.
+    for address in (f"https://{fqdn}:18481{path}", f"http://{fqdn}:18080{path}"):
+        assert test_user.curl(address, "-k").status == 0, address
+    assert nobody.curl(f"http://{fqdn}:18480{path}", negotiate=False).status in (0, 400)
+
+
+def webhdfs(cluster, session, path, operation, *options):
+    """The answer of WebHDFS to this user."""
+    url = f"{cluster.web()['namenode']}/webhdfs/v1{path}?op={operation}"
+    return session.curl(url, "-L", "--location-trusted", *options)
+
+
+def test_event_logs_are_closed_to_others(cluster, runs, test_user, other_user):
+    for mode, attempt in (("client", ""), ("cluster", "_1")):
+        path = f"{EVENTS}/eventlog_v2_{runs[mode][0]}{attempt}"
+        listing = webhdfs(cluster, test_user, path, "LISTSTATUS")
+        found = listing.json()["FileStatuses"]["FileStatus"]
+        assert {(f["permission"], f["owner"], f["group"]) for f in found} == {
+            ("660", "test_user", "spark")
+        }
+        event = f"{path}/{next(f['pathSuffix'] for f in found if f['length'])}"
+        assert webhdfs(cluster, test_user, event, "OPEN", "-o", "/dev/null").status == 200
+        for place, operation, method in (
+            (path, "LISTSTATUS", "GET"),
+            (event, "OPEN", "GET"),
+            (event, "DELETE", "DELETE"),
+            (path, "DELETE&recursive=true", "DELETE"),
+        ):
+            refused = webhdfs(cluster, other_user, place, operation, "-X", method)
+            assert refused.status == 403, (place, operation, refused.body)
+    # Everybody adds to this directory, and nobody even lists it.
+    for user in (test_user, other_user):
+        assert webhdfs(cluster, user, EVENTS, "LISTSTATUS").status == 403
+
+
+# --- A job that runs ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def running(cluster, test_user, history):
+    """A job of test_user at work, its driver on the edge host."""
+    script = put(test_user, JOBS / "wait.py")
+    log = "/tmp/spark-test/wait.log"
+    test_user.ok(f"setsid -f spark-submit {script} > {log} 2>&1 < /dev/null")
+
+    def started():
+        seen = test_user.run(f"cat {log}").stdout
+        return "Starting task 0.0" in seen and application_of(seen)
+
+    application = wait("the first task", started, 90)
+    yield application
+    test_user.run(f"yarn application -kill {application}; pkill -u test_user -f wait.py")
+
+
+def test_a_running_job_shows_in_the_history(running, history, test_user, other_user):
+    url = f"{history}/api/v1/applications/{running}"
+    found = wait(
+        "the running job",
+        lambda: (answer := test_user.curl(url)).status == 200 and answer.json(),
+        60,
+    )
+    assert (found["attempts"][0]["completed"], found["attempts"][0]["sparkUser"]) == (
+        False,
+        "test_user",
+    )
+    jobs = wait("its stage", lambda: test_user.curl(f"{url}/jobs").json(), 30)
+    assert jobs[0]["status"] == "RUNNING"
+    assert other_user.curl(f"{url}/jobs").status == 403
+
+
+def test_ports_are_as_documented_and_answer_nobody(cluster, edge, running):
+    """The driver's and the executors', knocked at from a machine that knows no secret."""
+    drivers, blocks = set(numbers(["50300-50399"])), set(numbers(["50400-50499"]))
+    found = {}
+    for host in (*cluster.hosts("edge"), *cluster.hosts("nodemanager")):
+        assert undocumented(cluster, host) == [], host
+        for socket in listening(cluster, host):
+            if socket.port in drivers | blocks and socket.user == "test_user":
+                found.setdefault(host, set()).add(socket.port)
+    (driver,) = cluster.hosts("edge")
+    assert found[driver] & drivers and found[driver] & blocks
+    assert any(ports & blocks for host, ports in found.items() if host != driver)
+    assert not any(ports & drivers for host, ports in found.items() if host != driver)
+    for host, ports in found.items():
+        for port in sorted(ports):
+            for request in (
+                b"GET / HTTP/1.0\r\n\r\n",
+                bytes(21),
+                b"\x00" * 7 + b"\x15\x03" + bytes(12),
+            ):
+                said = knocked(edge, f"{host}.{cluster.domain}", port, request)
+                # Nothing, or that this is no proof.
+                refused = said in ("", "closed") or "AuthRpcHandler.doAuthChallenge" in said
+                assert refused, (host, port, said)
+
+
+def knocked(machine, host, port, request):
+    """What a port says to bytes that prove nothing: nothing, or it closes."""
+    program = (
+        "import socket, sys\n"
+        f"s = socket.create_connection(({host!r}, {port}), 5)\n"
+        f"s.sendall({request!r}); s.settimeout(1)\n"
+        "try:\n    print(s.recv(2000) or 'closed', end='')\n"
+        "except OSError:\n    pass\n"
+    )
+    done = machine.run(f"python3 -c {shlex.quote(program)}")
+    assert done.rc == 0, done.stderr
+    return done.stdout
+
+
+def test_a_running_job_is_kept_from_others(cluster, running, test_user, other_user):
+    assert report(cluster, test_user, running)["state"] == "RUNNING"
+    assert "trackingUrl" not in report(cluster, other_user, running) or not report(
+        cluster, other_user, running
+    ).get("amContainerLogs")
+    refused = other_user.run(f"yarn application -kill {running}")
+    assert refused.rc != 0
+    assert report(cluster, test_user, running)["state"] == "RUNNING"
+    # Its secret is in no argument, its files are in no reach, and its driver has no pages.
+    for host in (*cluster.hosts("edge"), *cluster.hosts("nodemanager")):
+        machine = cluster.machine(host)
+        arguments = machine.check_output("ps -eo user:32,args")
+        assert "spark.authenticate.secret" not in arguments
+        paths = machine.run(f"find / -xdev -path '*/appcache/{running}/*' -type f").stdout.split()
+        for path in paths[:20]:
+            assert machine.run(f"runuser -u other_user -- test -r {path}").rc != 0, path
+    assert not [s for s in listening(cluster, cluster.hosts("edge")[0]) if s.port == 4040]
+    test_user.ok(f"yarn application -kill {running}")
+    assert report(cluster, test_user, running)["state"] == "KILLED"
+
+
+# --- The archive of jars ------------------------------------------------------------------------
+
+
+def test_jobs_run_on_the_archive(test_user):
+    """Once a release on HDFS, readable to all; a submit ships no jars."""
+    archive = re.search(
+        r"^spark\.yarn\.archive=(\S+)$", test_user.ok("cat /etc/spark/spark-defaults.conf"), re.M
+    ).group(1)
+    (row,) = test_user.ok(f"hdfs dfs -ls {archive}").splitlines()[-1:]
+    assert row.startswith("-rw-r--r--")
+    assert row.split()[2] == "hdfs"
+    refused = test_user.run(f"hdfs dfs -put -f /etc/hostname {archive}")
+    assert "Permission denied" in refused.stderr
+    # Two releases never share a name.
+    assert re.search(r"/apps/spark/spark-[\d.]+(-hive-[\d.]+)?-[0-9a-f]{12}\.zip$", archive)
+    assert CA
+
+
+# --- Tables of Hive -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """500 rows of a key below 500 and its text, with as many duplicates as chance makes."""
+    chosen = random.Random(20260102)
+    return [(key, f"val_{key}") for key in (chosen.randrange(500) for _ in range(500))]
+
+
+@pytest.mark.parametrize("mode", ["client", "cluster"])
+def test_tables_of_hive(test_user, pairs, mode):
+    """examples/hive_tables.py, as people run it; every answer compared with one worked out here."""
+    script = put(test_user, EXAMPLES / "hive_tables.py")
+    lines = "".join(f"{key}\x01{value}\n" for key, value in pairs)
+    test_user.ok("cat > spark-test/kv1.txt", stdin=lines)
+    words = f"--deploy-mode {mode} --files /tmp/spark-test/kv1.txt {script}"
+    source = "/tmp/spark-test/kv1.txt" if mode == "client" else "kv1.txt"
+    application, out = submit(test_user, words, source, f"spark_{mode}")
+    if mode == "cluster":
+        command = f"yarn logs -applicationId {application} -am 1 -log_files stdout"
+        out = wait("the log", lambda: (log := test_user.run(command)).rc == 0 and log.stdout, 60)
+    found = {}
+    for line in out.splitlines():
+        if line.startswith("{"):
+            found |= json.loads(line)
+    assert (found["rows"], found["count"]) == (500, 500)
+    few = sorted((key, value) for key, value in pairs if key < 10)
+    assert found["few"] == [f"Key: {key}, Value: {value}" for key, value in few]
+    expected = sorted([key, f"val_{key}", value] for key, value in pairs if 1 <= key <= 100)
+    assert found["joined"] == expected
+    assert len(expected) > 50
