@@ -245,6 +245,19 @@ def test_nothing_reaches_into_hiveserver2(test_user, tables):
     refusals(test_user, *REACHING)
 
 
+def test_nobody_registers_code_that_hiveserver2_would_load(test_user, tables):
+    """Not by way of another client of the metastore either."""
+    name = "org.apache.hadoop.hive.ql.udf.UDFLength"
+    jar = "hdfs:///user/test_user/none.jar"
+    done = test_user.run(
+        "spark-sql --master 'local[1]' -e"
+        f" \"SHOW TABLES; CREATE FUNCTION evil AS '{name}' USING JAR '{jar}'\""
+    )
+    assert "src" in done.stdout, done.stderr[-2000:]
+    assert done.rc != 0
+    assert re.search("Permission denied.*CREATEFUNCTION", done.stderr), done.stderr[-2000:]
+
+
 # --- Who gets in ----------------------------------------------------------------------------------
 
 
