@@ -20,7 +20,7 @@ REQUESTS = {COMPLETION: CreateCompletionRequest, CHAT: CreateChatCompletionReque
 NOT_PASSED = {"model", "n", "best_of", "user", "min_tokens", "grammar", "logit_bias_type"}
 NOT_PASSED |= {"logprobs", "top_logprobs"}
 NEWEST_GGUF = 3
-ERROR_LEVEL = 3
+ERROR_LEVEL = 4
 
 
 class BadModel(Exception):
