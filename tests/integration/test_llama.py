@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import re
+import runpy
 import shlex
 import socket
 import ssl
@@ -12,7 +13,7 @@ import ssl
 import httpx2
 import openai
 import pytest
-from labhosts import CA, STATE, Cluster
+from labhosts import CA, ROOT, STATE, Cluster
 from sockets import addresses, knock, undocumented
 
 pytestmark = pytest.mark.skipif(
@@ -144,6 +145,22 @@ def test_the_client_understands_refusals(client):
         client.completions.create(model=MODEL, prompt="word " * 2000, max_tokens=1)
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="dl_tests_" + "0" * 64).models.list()
+
+
+def test_the_documented_cell(url, host, key, tmp_path, monkeypatch, capsys):
+    """Two lines of docs/llama.md as they stand there, but for names, trusting what hosts trust."""
+    text = (ROOT / "docs/llama.md").read_text()
+    lines = re.findall(r"^    (import openai; llama = .*|print\(llama\..*)$", text, re.M)
+    assert len(lines) == 2
+    (tmp_path / "llama.key").write_text(f"{key}\n")
+    authorities = tmp_path / "authorities.crt"
+    authorities.write_text(host.file("/etc/ssl/certs/ca-certificates.crt").content_string)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    cell = "\n".join(lines).replace("https://edge1.example.org:11443", url)
+    (tmp_path / "cell.py").write_text(cell.replace('"NAME"', f'"{MODEL}"'))
+    runpy.run_path(str(tmp_path / "cell.py"))
+    assert capsys.readouterr().out.strip()
 
 
 # --- The Deitos interface -----------------------------------------------------------------------
