@@ -14,6 +14,7 @@ import httpx2
 import openai
 import pytest
 from labhosts import CA, ROOT, STATE, Cluster
+from siterun import run_site
 from sockets import addresses, knock, undocumented
 
 pytestmark = pytest.mark.skipif(
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.skipif(
 PORT = 11443
 CONF = "/etc/llama/server.json"
 MODEL = "tiny"
+# llama-cpp-python does not stop in the middle of a character, and this model says odd bytes.
+HALF = 3
 LLAMA = {"system_message": "Be short.", "user_message": "Hello", "max_tokens": 8}
 
 
@@ -107,7 +110,7 @@ def test_completion(client):
     assert answer.object == "text_completion"
     assert answer.model == MODEL
     assert answer.choices[0].finish_reason in ("length", "stop")
-    assert 0 < answer.usage.completion_tokens <= 12
+    assert 0 < answer.usage.completion_tokens <= 12 + HALF
     assert answer.usage.prompt_tokens > 0
 
 
@@ -122,7 +125,7 @@ def test_chat(client):
     answer = client.chat.completions.create(model=MODEL, messages=messages, max_tokens=12)
     assert answer.object == "chat.completion"
     assert answer.choices[0].message.role == "assistant"
-    assert 0 < answer.usage.completion_tokens <= 12
+    assert 0 < answer.usage.completion_tokens <= 12 + HALF
 
 
 def test_streams_say_what_whole_answers_say(client):
@@ -174,7 +177,7 @@ def test_llama(ask, key):
     assert (found["object"], found["model"]) == ("text_completion", MODEL)
     (choice,) = found["choices"]
     assert set(choice) == {"text", "index", "logprobs", "finish_reason"}
-    assert 0 < found["usage"]["completion_tokens"] <= 8
+    assert 0 < found["usage"]["completion_tokens"] <= 8 + HALF
 
 
 @pytest.mark.parametrize("missing", sorted(LLAMA))
@@ -345,6 +348,23 @@ def test_a_wrong_model_is_refused_with_the_reason(host):
     done = check("good", context=100000)
     assert (done.rc, "was trained for contexts of 512" in done.stderr) == (1, True)
     host.run(f"rm -r {place}")
+
+
+def test_a_run_with_a_wrong_model_leaves_the_server_alone(host, ask, key):
+    before = started(host)
+    good = json.loads(host.file(CONF).content_string)["model_path"]
+    host.run(f"head -c 300000 {good} > /opt/wrong.gguf")
+    choice = "-e llama_model_url= -e llama_model_checksum= -e llama_model_path="
+    try:
+        run = run_site(choice + "/opt/wrong.gguf", playbook="playbooks/llama.yml")
+        assert run.status == "failed"
+        (failed,) = run.failed
+        assert "is not within the file bounds" in failed[2]
+        assert json.loads(host.file(CONF).content_string)["model_path"] == good
+        assert started(host) == before
+        assert ask("POST", "/llama", LLAMA, key).status_code == 200
+    finally:
+        host.run("rm /opt/wrong.gguf")
 
 
 def test_a_restart_is_ready_when_it_is_done(host, ask, key):

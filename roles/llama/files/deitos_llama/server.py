@@ -7,6 +7,7 @@ server.py serve CONFIG   serve it; tells systemd when the model is loaded
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -63,6 +64,11 @@ async def serve(config: dict) -> None:
     from deitos_llama.keys import Keys
 
     application = Application(Keys(), Limits(**config["limits"]))
+    # uvicorn has no options for these: who is slow to shake hands, or says no goodbye (idle clients
+    # do not), would hold a place or the end of the server for a minute and for half a one.
+    loop = asyncio.get_running_loop()
+    patience = {"ssl_handshake_timeout": 10, "ssl_shutdown_timeout": 1}
+    loop.create_server = functools.partial(loop.create_server, **patience)
     server = uvicorn.Server(
         uvicorn.Config(
             application,
