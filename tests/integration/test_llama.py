@@ -276,6 +276,7 @@ def test_what_is_too_much_is_said_in_json(ask, key, body, status):
         {"messages": "x"},
         {"messages": []},
         {"messages": [{"role": "user", "content": "x"}], "temperature": "hot"},
+        {"messages": [{"role": "user", "content": None}]},
         {"messages": [{"role": "user", "content": "x"}], "n": 3},
         {"messages": [{"role": "user", "content": "x"}], "logprobs": True},
     ],

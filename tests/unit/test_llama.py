@@ -284,7 +284,18 @@ def test_a_stream_ends_with_done(application, key):
         ("/v1/completions", {"prompt": "x", "n": 2}, 400, "unsupported_parameter"),
         ("/v1/completions", {"prompt": "x", "grammar": "root ::= 1"}, 400, "unsupported_parameter"),
         ("/v1/completions", {"prompt": "x", "model": "gpt-4"}, 404, "model_not_found"),
+        ("/v1/completions", b'{"prompt": "x", "temperature": NaN}', 400, "invalid_json"),
+        ("/v1/completions", b'{"prompt": "x", "temperature": 1e999}', 400, "invalid_json"),
         ("/v1/chat/completions", {"max_completion_tokens": 51}, 400, "too_many_tokens"),
+        ("/v1/chat/completions", {"messages": [{"role": "user"}]}, 400, "invalid_type"),
+        ("/v1/chat/completions", {"messages": ["x"]}, 400, "invalid_type"),
+        ("/v1/chat/completions", {"tools": [{}]}, 400, "unsupported_parameter"),
+        (
+            "/v1/chat/completions",
+            {"response_format": {"type": "json_object", "schema": {}}},
+            400,
+            "unsupported_parameter",
+        ),
         ("/v1/embeddings", {"input": "x"}, 404, "not_found"),
         ("/v1/models", {}, 405, "method_not_allowed"),
     ],
@@ -292,6 +303,16 @@ def test_a_stream_ends_with_done(application, key):
 def test_what_cannot_be_served_is_said(application, key, path, body, status, code):
     seen, _, answer = run(application, "POST", path, body, headers=bearer(key))
     assert (seen, json.loads(answer)["error"]["code"]) == (status, code)
+
+
+def test_parts_of_text_are_one_text():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert server.in_words([{"role": "user", "content": parts}]) == [
+        {"role": "user", "content": "ab"}
+    ]
+    image = [{"type": "image_url", "image_url": "http://localhost/"}]
+    with pytest.raises(server.Refused, match=r"messages.0.content must be text"):
+        server.in_words([{"role": "user", "content": image}])
 
 
 def test_the_most_tokens_are_granted(application, key):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Iterator
@@ -26,15 +27,21 @@ ROUTES = {
     ("POST", "/llama"): DEITOS,
 }
 PATHS = {path for _method, path in ROUTES}
-# What the engine would take and this server does not offer, unless it has this value.
+# What the engine would take and this server does not offer, unless it has this value. Grammars, and
+# the schemas that become such, can be made to cost any amount of memory.
 NOT_OFFERED = {
     "n": 1,
     "best_of": 1,
     "min_tokens": 0,
     "logprobs": False,
-    "grammar": None,
     "logit_bias_type": None,
+    "grammar": None,
+    "tools": [],
+    "tool_choice": "none",
+    "functions": [],
+    "function_call": "none",
 }
+FORMATS = ({"type": "text"}, {"type": "json_object"})
 # How much more than the limit is read of a body that is too large, so that its sender hears why.
 DRAINED = 8
 
@@ -89,6 +96,31 @@ class Engine(Protocol):
 
 def whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def finite(text: str) -> float:
+    """A number of JSON's, which knows neither infinity nor what is no number."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def in_words(messages: Any) -> Any:
+    """Messages whose parts are all text as one text each; other parts are not offered."""
+    if not isinstance(messages, list):
+        return messages
+    found = []
+    for number, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+            content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+        if not isinstance(content, str):
+            place = f"messages.{number}.content"
+            raise Refused(400, f"{place} must be text", "invalid_type", place)
+        found.append({**message, "content": content})
+    return found
 
 
 def chat_of(body: dict) -> dict:
@@ -219,11 +251,16 @@ class Application:
         """What the engine is asked, within the limits."""
         if kind == DEITOS:
             body = chat_of(body)
-        if kind == CHAT and whole(body.get("max_completion_tokens")):
-            body = {**body, "max_tokens": body["max_completion_tokens"]}
+        if kind == CHAT:
+            body = {**body, "messages": in_words(body.get("messages", []))}
+            if whole(body.get("max_completion_tokens")):
+                body["max_tokens"] = body["max_completion_tokens"]
         for name, value in NOT_OFFERED.items():
             if body.get(name) not in (None, value):
                 raise Refused(400, f"{name} is not offered", "unsupported_parameter", name)
+        if body.get("response_format") not in (None, *FORMATS):
+            message = "response_format is text or json_object, without a schema"
+            raise Refused(400, message, "unsupported_parameter", "response_format")
         if body.get("model") not in (None, self.engine.model):
             message = f"there is no such model; there is {self.engine.model}"
             raise Refused(404, message, "model_not_found", "model")
@@ -374,7 +411,7 @@ class Exchange:
             raise Refused(413, f"a request has at most {most} bytes", "request_too_large")
         self.complete = True
         try:
-            found = json.loads(data)
+            found = json.loads(data, parse_float=finite, parse_constant=finite)
         except (ValueError, RecursionError):
             raise Refused(400, "the body is not JSON", "invalid_json") from None
         if not isinstance(found, dict):

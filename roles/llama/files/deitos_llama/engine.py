@@ -158,6 +158,8 @@ class Engine:
             if len(arguments["prompt"]) != 1:
                 raise Refused(400, "prompt must be one text", "unsupported_parameter", "prompt")
             (arguments["prompt"],) = arguments["prompt"]
+        if kind == COMPLETION and not arguments["prompt"]:
+            raise Refused(400, "prompt must not be empty", "invalid_type", "prompt")
         if kind == CHAT and not arguments["messages"]:
             raise Refused(400, "messages must not be empty", "invalid_type", "messages")
         return arguments
