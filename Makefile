@@ -125,9 +125,10 @@ test-long: setup ## Everything else: further scenarios, the chain of killed runs
 	@python tests/count.py $(RESULTS)
 
 .PHONY: bench
-bench: setup ## Time the modules, a cold converge, and one that changes nothing
+bench: setup ## Time the modules, the model server, a cold converge, and one that changes nothing
 	@sh tests/kdc_tools.sh
 	@python bench/principals.py
 	@python bench/config.py
+	@python bench/llama.py
 	@python lab/lab.py releases
 	@python bench/converge.py

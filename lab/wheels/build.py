@@ -22,7 +22,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -169,8 +168,10 @@ class Builder:
         (source,) = self.fetch("source")
         (name,) = locked("source")
         unpacked = self.work / "source-tree"
-        with tarfile.open(source) as archive:
-            archive.extractall(unpacked, filter="data")
+        unpacked.mkdir()
+        words = ("tar", "--extract", "--gzip", "--no-same-owner", "--file", str(source))
+        what = f"{name} could not be unpacked"
+        run(*words, "--directory", str(unpacked), environment=self.environment, what=what)
         (tree,) = unpacked.iterdir()
         compiled = self.work / "compiled"
         # No path of this machine gets into the result.

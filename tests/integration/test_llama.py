@@ -17,9 +17,9 @@ from labhosts import CA, ROOT, STATE, Cluster
 from siterun import run_site
 from sockets import addresses, knock, undocumented
 
-pytestmark = pytest.mark.skipif(
-    not Cluster().inventory.get("llama"), reason="the inventory has no group llama"
-)
+if not Cluster().inventory.get("llama"):
+    pytest.skip("the inventory has no group llama", allow_module_level=True)
+
 PORT = 11443
 CONF = "/etc/llama/server.json"
 MODEL = "tiny"

@@ -23,7 +23,7 @@ import numpy
 TEXT = Path(__file__).resolve().parents[2] / "LICENSE"
 NAME = "tiny"
 MERGES = 300
-WIDTH, HEADS, LAYERS, FORWARD, CONTEXT = 64, 4, 2, 128, 512
+CONTEXT, HEADS = 512, 4
 START, END = "<|im_start|>", "<|im_end|>"
 CHAT = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
@@ -61,20 +61,20 @@ def learn(text, count):
     return merges
 
 
-def write(path):
+def write(path, *, width=64, layers=2, forward=128):
     merges = learn(TEXT.read_text(), MERGES)
     tokens = [END, START, *letters().values(), *dict.fromkeys("".join(pair) for pair in merges)]
     control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(NAME)
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FORWARD)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(forward)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_rope_dimension_count(width // HEADS)
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
@@ -94,20 +94,20 @@ def write(path):
         writer.add_tensor(name, numpy.array(values, dtype=numpy.float32).reshape(shape))
 
     def ones(name):
-        writer.add_tensor(name, numpy.ones(WIDTH, dtype=numpy.float32))
+        writer.add_tensor(name, numpy.ones(width, dtype=numpy.float32))
 
-    tensor("token_embd.weight", len(tokens), WIDTH)
-    for layer in range(LAYERS):
+    tensor("token_embd.weight", len(tokens), width)
+    for layer in range(layers):
         block = f"blk.{layer}"
         ones(f"{block}.attn_norm.weight")
         ones(f"{block}.ffn_norm.weight")
         for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            tensor(f"{block}.{part}.weight", WIDTH, WIDTH)
-        tensor(f"{block}.ffn_gate.weight", FORWARD, WIDTH)
-        tensor(f"{block}.ffn_up.weight", FORWARD, WIDTH)
-        tensor(f"{block}.ffn_down.weight", WIDTH, FORWARD)
+            tensor(f"{block}.{part}.weight", width, width)
+        tensor(f"{block}.ffn_gate.weight", forward, width)
+        tensor(f"{block}.ffn_up.weight", forward, width)
+        tensor(f"{block}.ffn_down.weight", width, forward)
     ones("output_norm.weight")
-    tensor("output.weight", len(tokens), WIDTH)
+    tensor("output.weight", len(tokens), width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

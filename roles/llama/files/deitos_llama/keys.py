@@ -46,7 +46,7 @@ def load(path: Path) -> dict[str, dict]:
 class Keys:
     """What the server asks: whose key is this? A changed file is read again at once."""
 
-    def __init__(self, path: Path = FILE) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.seen: tuple | None = None
         self.entries: dict[str, dict] = {}

@@ -63,7 +63,7 @@ async def serve(config: dict) -> None:
     from deitos_llama.engine import BadModel, Engine
     from deitos_llama.keys import Keys
 
-    application = Application(Keys(), Limits(**config["limits"]))
+    application = Application(Keys(Path(config["keys"])), Limits(**config["limits"]))
     # uvicorn has no options for these: who is slow to shake hands, or says no goodbye (idle clients
     # do not), would hold a place or the end of the server for a minute and for half a one.
     loop = asyncio.get_running_loop()
