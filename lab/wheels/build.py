@@ -13,6 +13,8 @@ checksum. They need no compiler, no pip and no network.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -211,6 +214,17 @@ def unpack(wheel: Path) -> dict[str, tuple[bytes, bool]]:
     return files
 
 
+@contextlib.contextmanager
+def workspace(store: Path) -> Iterator[Path]:
+    """A directory for one compilation at a time; what killed ones left is removed."""
+    with (store / ".compile-lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for stale in store.glob(".compiling-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".compiling-", dir=store) as directory:
+            yield Path(directory)
+
+
 def archive_name() -> str:
     ((package, _digest),) = locked("source").items()
     return f"{package.replace('==', '-')}-py{PYTHON_VERSION}-x86_64.tar.gz"
@@ -235,10 +249,10 @@ def build(out: Path, cache: Path, jobs: int, *, pin: bool = False) -> Path:
     store.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=".compiling-", dir=store) as work,
+        workspace(store) as work,
         tempfile.TemporaryDirectory(prefix=".building-", dir=out) as unfinished,
     ):
-        builder = Builder(Path(work), store, jobs)
+        builder = Builder(work, store, jobs)
         builder.prepare()
         installed = {}
         for wheel in builder.fetch("runtime"):
