@@ -117,15 +117,18 @@ test-long: setup ## Everything else: further scenarios, the chain of killed runs
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name identity
 	@echo "make: PostgreSQL and Hive on three machines (molecule scenario warehouse)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name warehouse
+	@echo "make: the model server on a machine of its own (molecule scenario llama)"
+	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name llama
 	@echo "make: long tests"
 	@pytest --verbose --junit-xml=$(RESULTS)/long.xml tests/long
 	@$(MAKE) bench
 	@python tests/count.py $(RESULTS)
 
 .PHONY: bench
-bench: setup ## Time the modules, a cold converge, and one that changes nothing
+bench: setup ## Time the modules, the model server, a cold converge, and one that changes nothing
 	@sh tests/kdc_tools.sh
 	@python bench/principals.py
 	@python bench/config.py
+	@python bench/llama.py
 	@python lab/lab.py releases
 	@python bench/converge.py

@@ -42,7 +42,7 @@ SYSTEM_ACCOUNTS = {
     *("crontab", "docker", "ssl-cert"),
 }
 # Groups of daemons that the project knows by name and does not deploy yet.
-PLANNED_GROUPS = ("journalnode", "zookeeper", "jupyter", "llama")
+PLANNED_GROUPS = ("journalnode", "zookeeper", "jupyter")
 
 
 def _items(value):

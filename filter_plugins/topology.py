@@ -43,6 +43,7 @@ DAEMONS = {
     "metastore": Daemon("hive", "hive", maximum=1),
     "hiveserver2": Daemon("hive", "hive", http=True, maximum=1, needs=("metastore",)),
     "spark_history": Daemon("spark", "spark", http=True, maximum=1),
+    "llama": Daemon("llama"),
     "edge": Daemon("root"),
     "backup": Daemon("root", maximum=1),
 }

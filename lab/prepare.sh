@@ -4,7 +4,7 @@
 set -eu
 
 packages="
-    ca-certificates curl debootstrap gcc git iproute2 iptables krb5-config libkrb5-dev libldap2-dev
+    ca-certificates curl debootstrap g++ gcc git iproute2 iptables krb5-config libkrb5-dev libldap2-dev
     libsasl2-dev make maven openjdk-17-jdk-headless openssh-client openssl procps python3
     python3-dev python3-venv rsync
 "

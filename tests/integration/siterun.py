@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ansible_runner
+from labhosts import INVENTORY, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 RAN = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
 
 
@@ -48,7 +48,7 @@ def run_site(*options, playbook="playbooks/site.yml", kill_after=None):
         private_data_dir=str(done.artifacts),
         project_dir=str(ROOT),
         playbook=str(ROOT / playbook),
-        inventory=str(ROOT / "inventories/lab"),
+        inventory=str(INVENTORY),
         cmdline=" ".join(options) or None,
         envvars={"LAB": os.environ.get("LAB", ""), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         event_handler=done.note,

@@ -1,0 +1,1 @@
+"""The Deitos model server: llama.cpp behind keys, limits and two interfaces."""
