@@ -53,6 +53,7 @@ def main() -> int:
         "  kinit -kt /etc/security/keytabs/test_user.keytab test_user\n"
         "  hdfs dfs -ls /data/test_user\n"
         "  yarn jar /opt/hadoop/share/hadoop/mapreduce/hadoop-mapreduce-examples-*.jar pi 2 10\n"
+        "  beeline -e 'SELECT current_user()'\n"
         "The first password of a person, to be changed at first login, is on the KDC:\n"
         f"  /var/lib/deitos/initial-passwords/alice on {groups['kdc'][0]}"
     )

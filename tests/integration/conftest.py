@@ -24,7 +24,7 @@ def test_user(cluster):
 
 @pytest.fixture(scope="session")
 def other_user(cluster):
-    """Somebody else, in no group."""
+    """Somebody else, in no group that shares data."""
     return account(cluster, "other_user")
 
 
