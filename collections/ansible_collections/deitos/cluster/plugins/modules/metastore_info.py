@@ -102,8 +102,9 @@ elapsed:
 
 import time
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import spnego, thrift_sasl
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 
 # What may pass by itself while the metastore, or the KDC, is starting.
 PASSING = (spnego.Unreachable, spnego.KdcUnreachable)
@@ -149,14 +150,10 @@ def main():
         },
         supports_check_mode=True,
     )
-    if not spnego.available():
-        module.fail_json(
-            msg=missing_required_lib("gssapi (Debian: python3-gssapi)"),
-            exception=spnego.GSSAPI_IMPORT_ERROR,
-        )
+    spnego.require(module)
     try:
         result = wait(module.params, databases, once=module.check_mode)
-    except spnego.Problem as problem:
+    except Problem as problem:
         result = {"databases": [], "met": False, "attempts": 1, "elapsed": 0, "problem": problem}
         if not module.check_mode:
             result.pop("problem")
