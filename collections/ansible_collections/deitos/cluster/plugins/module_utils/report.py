@@ -37,6 +37,8 @@ class Report:
         self.kind = kind
         self.result = result
         self.changes = []
+        # Whether an item was changed in part before it failed.
+        self.begun = False
         self.errors = []
         self.before = []
         self.after = []
@@ -79,7 +81,7 @@ class Report:
 
     def results(self):
         """What the module returns."""
-        results = {"changed": bool(self.changes), **self.changed(), **self.extra}
+        results = {"changed": bool(self.changes) or self.begun, **self.changed(), **self.extra}
         diff = self.diff()
         if diff is not None and self.module._diff:
             results["diff"] = diff

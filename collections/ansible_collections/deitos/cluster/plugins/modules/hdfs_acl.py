@@ -249,6 +249,7 @@ class Change:
         self.path = path
         self.before = before
         self.after = after
+        self.begun = False
         self.action = "modify" if len(after) > hdfs_entries.BASE else "strip"
 
     def run(self, hdfs):
@@ -258,6 +259,7 @@ class Change:
         # The NameNode keeps the default entries when none are given.
         if had_default and not has_default:
             hdfs.put(self.path, "REMOVEDEFAULTACL")
+            self.begun = True
         access = [entry for entry in self.after if not entry.default]
         if access == [entry for entry in self.before if not entry.default] and not has_default:
             return
@@ -362,6 +364,7 @@ def reconcile(module, report, hdfs, items):
     for change, problem in outcomes:
         if problem:
             report.error(change.item.name, problem, change.path)
+            report.begun |= change.begun
             acls.pop(change.item.name, None)
         else:
             report.change(change.path, [change.action], [change.diff()])

@@ -427,6 +427,7 @@ class Change:
         self.after = {}
         self.texts = None
         self.steps = []
+        self.begun = False
 
     def add(self, action, key, before, after, *steps):
         """One difference: what it is called, how it is shown, how it is done."""
@@ -442,6 +443,7 @@ class Change:
         """Do it."""
         for step in self.steps:
             step(hdfs)
+            self.begun = True
 
     def diffs(self):
         """Ansible's diffs of this change."""
@@ -1031,6 +1033,7 @@ def reconcile(module, report, hdfs, items):
     for change, problem in run_in_order(hdfs, changes):
         if problem:
             report.error(change.item.name, problem, change.path)
+            report.begun |= change.begun
         else:
             report.change(change.path, change.actions, change.diffs())
 

@@ -227,6 +227,15 @@ def test_one_failure_hides_no_other(hdfs, run_module):
     assert "not tried, because /bad failed" in result["msg"]
 
 
+def test_a_path_that_fails_half_way_has_changed(hdfs, run_module):
+    hdfs.fail_on = ("SETOWNER", "/new")
+    result = run_module(hdfs_path, path="/new", owner="alice")
+    assert result["failed"] and result["changed"] and result["changed_paths"] == []
+    hdfs.fail_on = ("MKDIRS", "/other")
+    result = run_module(hdfs_path, path="/other", owner="alice")
+    assert result["failed"] and not result["changed"]
+
+
 def test_removed_and_made_anew(hdfs, run_module):
     for path in ("/a", "/a/old"):
         hdfs.paths[path] = hdfs._node("DIRECTORY", "755")
