@@ -115,7 +115,7 @@ test-long: setup ## Everything else: further scenarios, the chain of killed runs
 	@python lab/lab.py releases
 	@echo "make: the identity plane alone (molecule scenario identity)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name identity
-	@echo "make: PostgreSQL and Hive on three machines (molecule scenario warehouse)"
+	@echo "make: PostgreSQL, Hive and Spark on three machines (molecule scenario warehouse)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name warehouse
 	@echo "make: the model server on a machine of its own (molecule scenario llama)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name llama
