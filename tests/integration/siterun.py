@@ -41,14 +41,14 @@ class SiteRun:
         return True
 
 
-def run_site(*options, playbook="playbooks/site.yml", kill_after=None):
+def run_site(*options, playbook="playbooks/site.yml", inventory=INVENTORY, kill_after=None):
     """Run a playbook on the lab; kill it, without warning, once `kill_after` tasks have begun."""
     done = SiteRun(artifacts=Path(tempfile.mkdtemp(prefix="deitos-run-")))
     runner = ansible_runner.run(
         private_data_dir=str(done.artifacts),
         project_dir=str(ROOT),
         playbook=str(ROOT / playbook),
-        inventory=str(INVENTORY),
+        inventory=str(inventory),
         cmdline=" ".join(options) or None,
         envvars={"LAB": os.environ.get("LAB", ""), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         event_handler=done.note,

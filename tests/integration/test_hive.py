@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ MANAGED = "/warehouse/tablespace/managed/hive"
 EXTERNAL = "/warehouse/tablespace/external/hive"
 WORK = "/user/test_user/hive-test"
 ROWS = 500
+HELP = Path(__file__).resolve().parents[2] / "docs/hive.md"
 LABEL = "row-of "
 
 
@@ -172,7 +174,7 @@ def test_releases_are_on_hdfs_once(test_user, tables):
 def test_another_queue_is_yarns_to_allow(test_user, tables):
     done = beeline(test_user, "SET tez.queue.name=nowhere", "SELECT key FROM src GROUP BY key")
     assert done.rc != 0
-    assert "nowhere" in done.error + done.out
+    assert "to unknown queue: nowhere" in done.error + done.out
 
 
 # --- One's own ------------------------------------------------------------------------------------
@@ -241,8 +243,20 @@ REACHING = [
 ]
 
 
+# What docs/hive.md says that people see.
+SAID = {
+    REACHING[0]: "for operation LOAD",
+    REACHING[2]: "Insufficient privileges to execute ADD",
+    REACHING[4]: "CREATEFUNCTION",
+    REACHING[-1]: "at runtime. It is not in list of params that are allowed",
+    "DELETE FROM src": "Attempt to do update or delete using transaction manager",
+}
+
+
 def test_nothing_reaches_into_hiveserver2(test_user, tables):
-    refusals(test_user, *REACHING)
+    said = refusals(test_user, *REACHING, "DELETE FROM src")
+    for statement, text in SAID.items():
+        assert text in said[statement] and text in HELP.read_text(), statement
 
 
 def test_nobody_registers_code_that_hiveserver2_would_load(test_user, tables):
@@ -273,6 +287,7 @@ def test_without_tls_nobody_gets_in(test_user, url):
     plain = url.replace("ssl=true;", "")
     done = beeline(test_user, select("in", "1", ""), url=plain)
     assert done.rc != 0 and not done.rows
+    assert "Invalid status 21" in done.error + done.out
 
 
 def test_who_is_in_no_group_of_hive_is_refused(cluster, admin, test_user):

@@ -8,7 +8,9 @@ import re
 import shlex
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from labhosts import Session
@@ -21,6 +23,12 @@ WORK = "/user/test_user/spark"
 EVENTS = "/spark/events"
 BACKEND = "https://127.0.0.1:18481"
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
+# What a driver in the cluster does with its counts: a partition of a table of Hive.
+INTO_HIVE = (
+    "DROP TABLE IF EXISTS words",
+    "CREATE TABLE words (word STRING, n INT) PARTITIONED BY (made STRING)",
+    "INSERT INTO words PARTITION (made='there') SELECT word, n FROM found",
+)
 
 
 def put(session, source, place="spark-test"):
@@ -93,10 +101,11 @@ def counted(test_user, text):
     """{mode: (application, what the job found)}: the driver here, and one with an environment."""
     script = put(test_user, JOBS / "words.py")
 
-    def count(mode, *options):
+    def count(mode, *options, statements=()):
         application, _out = submit(
             test_user,
             *(f"--deploy-mode {mode}", *options, script, f"{WORK}/in.txt", f"{WORK}/{mode}"),
+            *map(shlex.quote, statements),
         )
         found = json.loads(test_user.ok(f"hdfs dfs -cat {WORK}/{mode}/part-*"))
         return application, found
@@ -106,10 +115,18 @@ def counted(test_user, text):
 
 
 @pytest.fixture(scope="module")
-def runs(counted, environment):
+def pi(test_user):
+    """Runs beside the jobs that the tests before it wait for."""
+    words = f"--deploy-mode cluster {SPARK}/examples/src/main/python/pi.py 4"
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(submit, test_user, words)
+
+
+@pytest.fixture(scope="module")
+def runs(pi, counted, environment):
     found, count = counted
     packed = f"--archives {environment}#env --conf spark.pyspark.python=./env/bin/python"
-    found["cluster"] = count("cluster", packed)
+    found["cluster"] = count("cluster", packed, statements=INTO_HIVE)
     return found
 
 
@@ -134,11 +151,9 @@ def test_jobs_use_the_hosts_python_or_the_one_they_bring(runs):
         assert python.endswith("/env/bin/python") and "/appcache/" in python
 
 
-def test_pi_is_roughly_right(test_user):
+def test_pi_is_roughly_right(test_user, pi):
     """Spark's own example, with the driver in the cluster and the hosts' Python there too."""
-    application, _out = submit(
-        test_user, f"--deploy-mode cluster {SPARK}/examples/src/main/python/pi.py 4"
-    )
+    application, _out = pi.result()
     log = wait("the log", lambda: stdout_of(test_user, application), 60)
     assert abs(float(re.search(r"Pi is roughly ([\d.]+)", log).group(1)) - 3.14159) < 0.1
 
@@ -419,31 +434,42 @@ def beeline(session, statements):
     ).splitlines()
 
 
-def test_beeline_and_spark_share_tables_and_prune_partitions(asked, test_user, pairs):
+@pytest.fixture(scope="module")
+def shared(asked, test_user):
+    """What beeline and Spark's SQL say of a table of Spark's, and of one made by both."""
     rows = beeline(
         test_user,
         "SELECT key, value FROM spark_client.src; DROP TABLE IF EXISTS spark_client.visits;"
         " CREATE TABLE spark_client.visits (id INT) PARTITIONED BY (day STRING)",
     )
-    assert sorted(row for row in rows if row) == sorted(f"{key},{value}" for key, value in pairs)
     statements = (
         "USE spark_client; INSERT INTO visits PARTITION (day='d1') VALUES (1), (2);"
         " INSERT INTO visits PARTITION (day='d2') VALUES (3), (4);"
         " EXPLAIN SELECT SUM(id) FROM visits WHERE day = 'd2';"
-        " SELECT 'sum', SUM(id) FROM visits WHERE day = 'd2'"
+        " SELECT 'sum', SUM(id) FROM visits WHERE day = 'd2'; DESCRIBE FORMATTED src"
     )
     out = test_user.ok(f"spark-sql --master 'local[1]' -e {shlex.quote(statements)}")
-    assert "Pruned Partitions: [(day=d2)]" in out
-    assert re.search(r"^sum\s7$", out, re.M), out
-    rows = beeline(test_user, "SELECT id, day FROM spark_client.visits WHERE day = 'd1'")
-    assert sorted(row for row in rows if row) == ["1,d1", "2,d1"]
+    return SimpleNamespace(rows=sorted(row for row in rows if row), spark=out)
 
 
-def test_a_table_is_its_makers_until_an_acl_grants_it(cluster, asked, test_user, other_user):
+def test_beeline_and_spark_share_tables_and_prune_partitions(shared, runs, text, test_user, pairs):
+    assert shared.rows == sorted(f"{key},{value}" for key, value in pairs)
+    assert "Pruned Partitions: [(day=d2)]" in shared.spark
+    assert re.search(r"^sum\s7$", shared.spark, re.M), shared.spark
+    # One partition was filled by a driver in the cluster.
+    rows = beeline(
+        test_user,
+        "SELECT id, day FROM spark_client.visits WHERE day = 'd1';"
+        " SELECT word, n, made FROM words; DROP TABLE words",
+    )
+    counts = [f"{word},{n},there" for word, n in Counter(text).items()]
+    assert sorted(row for row in rows if row) == sorted(["1,d1", "2,d1", *counts])
+
+
+def test_a_table_is_its_makers_until_an_acl_grants_it(cluster, shared, test_user, other_user):
     """From Spark and HDFS; test_hive.py sees the same from beeline. One session of the other user,
     who asks, is refused, and asks again until he is let in."""
-    place = test_user.ok("spark-sql --master 'local[1]' -e 'DESCRIBE FORMATTED spark_client.src'")
-    path = re.search(r"^Location\s+hdfs://[^/]+(/\S+)", place, re.M).group(1)
+    path = re.search(r"^Location\s+hdfs://[^/]+(/\S+)", shared.spark, re.M).group(1)
     assert webhdfs(cluster, test_user, path, "LISTSTATUS").status == 200
     assert webhdfs(cluster, other_user, path, "LISTSTATUS").status == 403
     script = put(other_user, JOBS / "read.py", "spark-test-other")

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from siterun import run_site
 
 HANDLERS = "dfs.datanode.handler.count"
 OVERRIDE = json.dumps({"hdfs_site_overrides": {HANDLERS: 11}})
 DEFERRED = json.dumps({"cluster_restart_policy": "deferred"})
-
-
-@pytest.fixture(scope="module")
-def converged(machines):
-    """After the chain of kills, which leaves one; alone, this file makes its own."""
-    run = run_site()
-    assert (run.status, run.failed) == ("successful", [])
-    return machines
 
 
 def states(cluster, host):
