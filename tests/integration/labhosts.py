@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import testinfra
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +25,7 @@ INVENTORY = ROOT / (os.environ.get("LAB_INVENTORY") or "inventories/lab")
 STATE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deitos-cluster/labs" / LAB
 )
+SSH_CONFIG = STATE / "ssh_config"
 CA = "/etc/deitos/pki/ca.crt"
 # One connection a machine, which all commands share.
 SOCKETS = tempfile.TemporaryDirectory(prefix="labhosts-")
@@ -63,7 +68,7 @@ class Cluster:
         """A connection to one host, by its inventory name."""
         return testinfra.get_host(
             f"ssh://{name}",
-            ssh_config=str(STATE / "ssh_config"),
+            ssh_config=str(SSH_CONFIG),
             controlpath=f"{SOCKETS.name}/{name}",
         )
 
@@ -125,6 +130,21 @@ class Session:
         return SimpleNamespace(
             status=int(status or 0), body=body, error=done.stderr, json=lambda: json.loads(body)
         )
+
+
+@contextlib.contextmanager
+def names_resolve():
+    """Here, for programs of these tests, the names of the lab's hosts mean what they do there."""
+    stanzas = re.findall(r"^Host \S+ (\S+)\n\s+HostName (\S+)", SSH_CONFIG.read_text(), re.M)
+    lab, known = dict(stanzas), socket.getaddrinfo
+
+    def resolve(host, *words, **more):
+        name = host.decode() if isinstance(host, bytes) else host
+        return known(lab.get(name, host), *words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        yield lab
 
 
 def account(cluster, user):
