@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,6 +146,22 @@ def names_resolve():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", resolve)
         yield lab
+
+
+def report(cluster, session, application):
+    """What the ResourceManager knows of an application, as this user may see it."""
+    url = f"{cluster.web()['resourcemanager']}/ws/v1/cluster/apps/{application}"
+    answer = session.curl(url)
+    return answer.json()["app"] if answer.status == 200 else {}
+
+
+def wait(what, probe, seconds=90, delay=1):
+    """Ask until the answer is something; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(delay)
+    return answer
 
 
 def account(cluster, user):

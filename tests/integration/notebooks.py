@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
-from labhosts import CA, names_resolve
+from labhosts import CA, names_resolve, wait
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -363,15 +363,6 @@ class Terminal:
 def plain(text):
     """A terminal's text without its colours."""
     return re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07)", "", text).replace("\r", "")
-
-
-def wait(what, probe, seconds=90, delay=1):
-    """Ask until the answer is something; returns it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(delay)
-    return answer
 
 
 def notebook(path):
