@@ -35,12 +35,12 @@ SOCKETS = tempfile.TemporaryDirectory(prefix="labhosts-")
 class Cluster:
     """The inventory, and one SSH connection a machine."""
 
-    def __init__(self):
+    def __init__(self, inventory=INVENTORY):
         listing = subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-inventory")),
                 "-i",
-                str(INVENTORY),
+                str(inventory),
                 "--list",
             ],
             cwd=ROOT,
