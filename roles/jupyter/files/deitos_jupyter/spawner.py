@@ -48,8 +48,12 @@ class Spawner(SystemdSpawner):
         ]
 
     def get_env(self):
-        cache = tickets.in_words(tickets.cache_of(self.user.name))
-        return {**super().get_env(), "KRB5CCNAME": cache}
+        return {
+            **super().get_env(),
+            "KRB5CCNAME": tickets.in_words(tickets.cache_of(self.user.name)),
+            # A server that has a socket takes no port but the one that it would not use either.
+            "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:8888{self.server.base_url}",
+        }
 
     def prepare(self) -> None:
         """A ticket, a home and a place for the socket."""
