@@ -70,8 +70,9 @@ class Person:
 
     def negotiate(self, session, *options):
         """Log in with a ticket of a session on a host; its cookies become this person's."""
-        answer = session.curl(f"{self.hub.url}/hub/spnego", "-c", "-", "-o", "/dev/null", *options)
-        for line in answer.body.splitlines():
+        jar = f"{session.cache}.cookies"
+        answer = session.curl(f"{self.hub.url}/hub/spnego", "-c", jar, *options)
+        for line in session.ok(f"cat {jar}; rm -f {jar}").splitlines():
             fields = line.removeprefix("#HttpOnly_").split("\t")
             if len(fields) == 7:
                 self.keep(fields)
@@ -345,11 +346,12 @@ class Terminal:
         self.channel = channel
         self.channel.send(json.dumps(["set_size", 200, 500, 2000, 4000]))
 
-    def run(self, command, seconds=CELL):
-        """Type a command and wait for its end; returns rc and what the terminal showed."""
+    def run(self, command, *typed, seconds=CELL):
+        """Type a command and lines for it, wait for its end; returns rc and what was shown."""
         mark = uuid.uuid4().hex
         line = f"{command}; printf '%s=%s.\\n' {mark} $?\r"
-        self.channel.send(json.dumps(["stdin", line]))
+        for text in (line, *(f"{words}\r" for words in typed)):
+            self.channel.send(json.dumps(["stdin", text]))
         seen, deadline = "", time.monotonic() + seconds
         while not (end := re.search(rf"{mark}=(\d+)\.", seen)):
             left = deadline - time.monotonic()

@@ -50,8 +50,9 @@ def enter(hub, session, name):
 @pytest.fixture(scope="module")
 def me(hub, test_user):
     """test_user at the hub, with a server."""
+    enter(hub, test_user, "test_user").stop()
+    # A server takes its ticket with it.
     person = enter(hub, test_user, "test_user")
-    person.stop()
     yield person.spawn()
     person.stop()
 
@@ -217,8 +218,8 @@ def test_a_terminal_has_the_clusters_tools(shell):
 
 
 def test_pyspark_starts_in_a_terminal(shell):
-    done = shell.run("echo 'print(spark.range(10).count() * 7)' | pyspark 2>/dev/null")
-    assert "70" in done.out.splitlines(), done.out
+    done = shell.run("pyspark", "print(spark.range(10).count() * 7)", "exit()")
+    assert (done.rc, "70" in done.out.splitlines()) == (0, True), done.out
 
 
 def test_the_ticket_is_the_server_s_own(shell, test_user, host):
@@ -283,13 +284,16 @@ def test_a_first_password_is_to_be_changed_and_then_opens(hub, people):
 
 def test_a_wrong_password_and_an_unknown_name_sound_the_same(hub):
     said = set()
-    for name in ("alice", "carol", "nobody-of-that-name", "root", "hdfs", "jupyter"):
+    for name in ("test_user", "nobody-of-that-name", "root", "hdfs", "jupyter"):
         person = hub.visitor(name)
         answer = person.login(NEVER)
         assert answer.status_code == 403, name
         said.add(answer.text.count("Wrong name or password."))
         assert person.get("/hub/home").status_code == 302, name
     assert said == {1}
+    # That an account is disabled, Kerberos tells everybody.
+    refused = hub.visitor("carol").login(NEVER)
+    assert (refused.status_code, "account is disabled" in refused.text) == (403, True)
 
 
 def test_who_is_disabled_gets_in_no_more(hub, people):
@@ -305,6 +309,8 @@ def test_who_is_disabled_gets_in_no_more(hub, people):
         wait("the login", lambda: person.login(NEW_PASSWORD).status_code == 302, 60)
         people.set({name: "disabled"})
         wait("the refusal", lambda: hub.visitor(name).login(NEW_PASSWORD).status_code == 403, 60)
+        # And who was in is out.
+        wait("the end", lambda: person.get("/hub/home").status_code in (302, 403), 180, 5)
         people.set({name: "present"})
         wait("the login", lambda: hub.visitor(name).login(NEW_PASSWORD).status_code == 302, 60)
     finally:
