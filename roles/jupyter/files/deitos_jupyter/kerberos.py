@@ -32,11 +32,11 @@ def by_password(name: str, password: str, realm: str, host: str) -> bytes:
         raise Refused(WRONG)
     context = krb5.init_context()
     who = krb5.parse_name_flags(context, f"{name}@{realm}".encode())
-    options = krb5.get_init_creds_opt_alloc(context)
-    krb5.get_init_creds_opt_set_forwardable(options, True)
     try:
-        ticket = krb5.get_init_creds_password(context, who, options, password.encode())
+        ticket = ask(context, who, password)
     except krb5.Krb5Error as error:
+        if error.err_code == KEY_EXPIRED:
+            error = expired(context, who, password) or error
         raise Refused(
             {
                 KEY_EXPIRED: f"This password must be changed first: log in to {host} by SSH, or "
@@ -53,6 +53,24 @@ def by_password(name: str, password: str, realm: str, host: str) -> bytes:
         content = place.read_bytes()
         believe(place, host)
     return content
+
+
+def ask(context, who, password: str, service: bytes | None = None):
+    """A ticket for tickets, or for this service alone."""
+    options = krb5.get_init_creds_opt_alloc(context)
+    krb5.get_init_creds_opt_set_forwardable(options, service is None)
+    return krb5.get_init_creds_password(
+        context, who, options, password.encode(), in_tkt_service=service
+    )
+
+
+def expired(context, who, password: str) -> krb5.Krb5Error | None:
+    """What is wrong with an expired password besides that; nothing with the right one."""
+    try:
+        ask(context, who, password, b"kadmin/changepw")
+    except krb5.Krb5Error as error:
+        return error
+    return None
 
 
 def believe(cache: Path, host: str) -> None:

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
+from jupyterhub.spawner import SpawnException
 from systemdspawner import SystemdSpawner
-from tornado import web
 from traitlets import Unicode
 
 from . import tickets
@@ -58,8 +58,8 @@ class Spawner(SystemdSpawner):
     def prepare(self) -> None:
         """A ticket, a home and a place for the socket."""
         if not tickets.valid(self.user.name):
-            reason = "There is no valid Kerberos ticket for your server: log out, and log in again."
-            raise web.HTTPError(403, reason)
+            message = "There is no valid ticket for your server: log out, and log in again."
+            raise SpawnException(message, reason="ticket")
         person = pwd.getpwnam(self.user.name)
         if not Path(person.pw_dir).exists():
             subprocess.run(["/usr/sbin/mkhomedir_helper", person.pw_name, "0077"], check=True)

@@ -8,8 +8,11 @@ The directory is the person's. So what is done in it is done as the person, in a
     tickets.py left CACHE     say for how many seconds it is good
     tickets.py remove CACHE
 
-    tickets.py tend           as root: renew what running servers have, remove what is left of
-                              others, and stop servers of people who may no longer log in
+As root:
+
+    tickets.py admitted NAME  whether PAM lets a person in, as exit status
+    tickets.py tend           renew what running servers have, remove what is left of others, and
+                              stop servers of people who may no longer log in
 """
 
 from __future__ import annotations
@@ -73,14 +76,13 @@ def valid(name: str) -> bool:
 
 
 def admitted(name: str) -> bool:
-    """Whether PAM (SSSD, and so the directory) still lets a person in."""
-    import pamela
+    """Whether PAM (SSSD, and so the directory) lets a person in.
 
-    try:
-        pamela.check_account(name, service=PAM_SERVICE)
-    except pamela.PAMError:
-        return False
-    return True
+    Asked in a process of its own: a thread that has used pam_sss cannot end any more once libpam
+    has unloaded that.
+    """
+    command = [sys.executable, "-I", __file__, "admitted", name]
+    return subprocess.run(command, cwd="/", timeout=60, check=False).returncode == 0
 
 
 def tend() -> int:
@@ -104,6 +106,16 @@ def tend() -> int:
 
 def age(path: Path) -> float:
     return time.time() - path.stat().st_mtime
+
+
+def ask_pam(name: str) -> int:
+    import pamela
+
+    try:
+        pamela.check_account(name, service=PAM_SERVICE)
+    except pamela.PAMError:
+        return 1
+    return 0
 
 
 # --- As the person --------------------------------------------------------------------------------
@@ -150,6 +162,8 @@ def main(arguments: list[str]) -> int:
     command, *rest = arguments
     if command == "tend":
         return tend()
+    if command == "admitted":
+        return ask_pam(rest[0])
     cache = Path(rest[0])
     os.umask(0o077)
     if command == "store":
