@@ -251,7 +251,7 @@ def test_a_range_is_kept_to_and_its_end_is_said():
 
 @pytest.mark.parametrize("text", ["", "1-2", "50500", "50600-50500", "60000-70000", "a-b"])
 def test_what_is_no_range_is_refused(text):
-    with pytest.raises(ValueError, match="range|literal|unpack"):
+    with pytest.raises(ValueError, match=r"range|literal|unpack"):
         launcher.port_range(text)
 
 

@@ -206,6 +206,10 @@ def start_spark_at_need(shell):
 
 
 def beside_the_server(connection_file):
+    # Not this file's directory, but Spark's modules, here and in programs that cells start.
+    modules = [str(path) for path in Path(os.environ["SPARK_HOME"]).glob("python/lib/*.zip")]
+    sys.path[:1] = modules
+    os.environ["PYTHONPATH"] = os.pathsep.join(modules)
     app = kernel_app().instance(connection_file=connection_file)
     app.initialize([])
     start_spark_at_need(app.shell)

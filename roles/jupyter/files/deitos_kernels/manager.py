@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import Integer
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import (
+    AsyncMappingKernelManager,
+    ServerKernelManager,
+)
+from traitlets import Integer, default
 
 from . import words
 from .provisioner import Refused, Yarn
+
+
+class Kernel(ServerKernelManager):
+    """May come back in another place, and takes a while for it."""
+
+    restart = None
+
+    async def restart_kernel(self, *args, **kwargs):
+        """Restart it; who asks while it restarts, as by itself after its end, gets the same one."""
+        if self.restart is None or self.restart.done():
+            self.restart = asyncio.ensure_future(self._restart(*args, **kwargs))
+        await asyncio.shield(self.restart)
+
+    async def _restart(self, *args, **kwargs):
+        await super().restart_kernel(*args, **kwargs)
+        if isinstance(self.parent, Kernels):
+            self.parent.follow(self.kernel_id)
 
 
 class Kernels(AsyncMappingKernelManager):
@@ -19,6 +41,10 @@ class Kernels(AsyncMappingKernelManager):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         Yarn.instance(parent=self).reap_soon()
+
+    @default("kernel_manager_class")
+    def _default_kernel_manager_class(self):
+        return f"{__name__}.Kernel"
 
     async def _async_start_kernel(self, *, kernel_id=None, **kwargs):
         if kernel_id in self:
@@ -33,3 +59,14 @@ class Kernels(AsyncMappingKernelManager):
             self._pending_kernels.pop(kernel_id, None)
 
     start_kernel = _async_start_kernel
+
+    def follow(self, kernel_id):
+        """Listen where the kernel is now, and have notebooks connect anew."""
+        if kernel_id not in self:
+            return
+        self.get_kernel(kernel_id).execution_state = "starting"
+        self.stop_watching_activity(kernel_id)
+        self.start_watching_activity(kernel_id)
+        for connection in list(ZMQChannelsWebsocketConnection._open_sockets):
+            if connection.kernel_id == kernel_id:
+                connection.websocket_handler.close()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import hashlib
 import json
 import os
 import signal
@@ -19,7 +20,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import uuid
 from pathlib import Path
 
 import gssapi
@@ -39,6 +39,7 @@ from .launcher import LAUNCH_FILE, PORTS
 from .lifeline import Lines
 
 TAG = "deitos-kernel"
+LIVE_STATES = ["NEW", "SUBMITTED", "ACCEPTED", "RUNNING"]
 
 
 class Refused(HTTPError):
@@ -72,6 +73,20 @@ def has_ticket():
         return False
 
 
+def process_mark(pid):
+    """What no other process of this host was or will be."""
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    return f"{boot}-{pid}-{started}"
+
+
+def is_running(mark):
+    try:
+        return process_mark(mark.split("-")[1]) == mark
+    except OSError:
+        return False
+
+
 class Yarn(SingletonConfigurable):
     """The cluster, as this server's kernels see it."""
 
@@ -85,7 +100,9 @@ class Yarn(SingletonConfigurable):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.user = getpass.getuser()
-        self.server_tag = f"{TAG}-server-{uuid.uuid4()}"
+        here = hashlib.sha256(self.host.encode()).hexdigest()[:12]
+        self.host_tag = f"{TAG}-server-{here}-"
+        self.server_tag = self.host_tag + process_mark(os.getpid())
         self.lines = Lines(self.host, self.call_ports)
 
     def manager(self):
@@ -103,15 +120,23 @@ class Yarn(SingletonConfigurable):
     def kill(self, application):
         self.manager().cluster_application_kill(application)
 
+    def is_orphan(self, app):
+        """Whether it is a kernel of a server that ran on this host and runs no more."""
+        marks = [
+            tag.removeprefix(self.host_tag)
+            for tag in app.get("applicationTags", "").split(",")
+            if tag.startswith(self.host_tag)
+        ]
+        return bool(marks) and not any(map(is_running, marks))
+
     def reap(self):
         """End kernels of servers that are no more, if a line's end has not told them."""
         if not has_ticket():
             return
         try:
-            for app in self.applications(TAG, states=["NEW", "SUBMITTED", "ACCEPTED", "RUNNING"]):
-                if self.server_tag not in app.get("applicationTags", "").split(","):
-                    self.log.warning("Ending %s, a kernel of a server that is gone", app["id"])
-                    self.kill(app["id"])
+            for app in filter(self.is_orphan, self.applications(TAG, states=LIVE_STATES)):
+                self.log.warning("Ending %s, a kernel of a server that is gone", app["id"])
+                self.kill(app["id"])
         except Exception as error:
             self.log.warning("Did not see to the kernels of earlier servers: %s", error)
 
@@ -138,6 +163,8 @@ class DeitosYarnProvisioner(YarnProvisioner):
             raise Refused(words.NO_TICKET, 403)
         # POST /api/kernels brings no environment.
         kwargs["env"] = dict(kwargs.get("env") or os.environ)
+        # Spark would take the server's own modules along.
+        kwargs["env"].pop("PYTHONPATH", None)
         await self.yarn.lines.serve()
         kwargs = await super().pre_launch(**kwargs)
         program, *arguments = kwargs["cmd"]
@@ -206,13 +233,16 @@ class DeitosYarnProvisioner(YarnProvisioner):
                 self.launch_file.unlink(missing_ok=True)
 
     async def confirm_remote_startup(self):
-        """Wait until the kernel calls; leave no stone of a failed one."""
+        """Wait until the kernel calls."""
         self.start_time = RemoteProvisionerBase.get_current_time()
         deadline = time.monotonic() + self.yarn.launch_seconds
-        while not self.line.said.done():
-            await asyncio.wait([self.line.said], timeout=1)
-            if self.line.said.done():
+        line = self.line
+        while not line.said.done():
+            await asyncio.wait([line.said], timeout=2)
+            if line.said.done():
                 break
+            if line.gone.is_set():
+                raise Refused(words.GIVEN_UP)
             if self.local_proc.poll():
                 raise Refused(words.not_submitted(self._submit_output()))
             app = await asyncio.to_thread(self._application)
@@ -220,7 +250,7 @@ class DeitosYarnProvisioner(YarnProvisioner):
                 raise Refused(words.ended_early(app))
             if time.monotonic() > deadline:
                 raise Refused(words.too_slow(app, self.yarn.launch_seconds), 503)
-        said = self.line.said.result()
+        said = line.said.result()
         if "error" in said:
             raise Refused(words.failed_inside(said["error"], self.application_id))
         self.application_id = said["application"]

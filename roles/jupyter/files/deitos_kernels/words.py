@@ -6,6 +6,7 @@ NO_TICKET = (
     "You have no valid Kerberos ticket, so no kernel can be started for you. "
     "Log in again (File > Log Out), or type kinit in a terminal."
 )
+GIVEN_UP = "The kernel was shut down while it started."
 FINAL_STATES = ("FINISHED", "FAILED", "KILLED")
 
 
