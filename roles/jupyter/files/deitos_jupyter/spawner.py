@@ -58,7 +58,7 @@ class Spawner(SystemdSpawner):
     def prepare(self) -> None:
         """A ticket, a home and a place for the socket."""
         if not tickets.valid(self.user.name):
-            message = "There is no valid ticket for your server: log out, and log in again."
+            message = "There is no valid Kerberos ticket for your server: log out and log in again."
             raise SpawnException(message, reason="ticket")
         person = pwd.getpwnam(self.user.name)
         if not Path(person.pw_dir).exists():
