@@ -14,7 +14,7 @@ from labhosts import ROOT, Cluster, Session, report, wait
 from notebooks import PORT, at_hub, notebook
 from people import NEW_PASSWORD, People
 from siterun import run_site
-from sockets import listening, numbers, undocumented
+from sockets import DOCUMENTED, listening, numbers, undocumented
 from websockets.exceptions import InvalidStatus
 
 if not Cluster().inventory.get("jupyter"):
@@ -81,8 +81,8 @@ def unit(name):
 
 def processes(host, name):
     """The numbers of all processes of a unit."""
-    group = host.check_output(f"systemctl show --value -p ControlGroup {name}")
-    return set(host.check_output(f"cat /sys/fs/cgroup{group}/cgroup.procs").split())
+    lines = host.check_output("ps -eo pid=,unit=").splitlines()
+    return {line.split()[0] for line in lines if line.split()[1] == f"{name}.service"}
 
 
 def process(host, name):
@@ -168,6 +168,9 @@ def test_the_kernel_runs_in_the_cluster_as_its_owner(cluster, kernel):
 
 def test_a_local_kernel_has_spark_too(cluster, me, host):
     with me.kernel(LOCAL, "local.ipynb") as kernel:
+        kernel.ok(
+            "from pyspark.sql import SparkSession; spark = SparkSession.builder.getOrCreate()"
+        )
         assert kernel.ok("spark.range(1000).selectExpr('sum(id)').first()[0]") == "499500"
         assert kernel.ok("import socket; print(socket.gethostname())").strip() == host.check_output(
             "hostname"
@@ -447,21 +450,20 @@ def zmtp(session, places):
 @pytest.fixture(scope="module")
 def ports(cluster, kernel):
     """(host, port) of every socket of the kernel and its listener on their worker."""
-    documented = {p for e in documented_kernels() for p in numbers(e["ports"])}
-    found = [
+    assert kernel.state()
+    return ports_of(cluster, "nodemanager", "curve", "test_user")
+
+
+def ports_of(cluster, group, protection, user):
+    """(host, port) of the sockets with a documented protection that a person has on a group."""
+    entries = (e for e in DOCUMENTED["ports"] if e["protection"] == protection)
+    listed = {port for entry in entries for port in numbers(entry["ports"])}
+    return [
         (f"{name}.{cluster.domain}", socket.port)
-        for name in cluster.hosts("nodemanager")
+        for name in cluster.hosts(group)
         for socket in listening(cluster, name)
-        if socket.user == "test_user" and socket.port in documented
+        if socket.user == user and socket.port in listed
     ]
-    assert found
-    return found
-
-
-def documented_kernels():
-    from sockets import DOCUMENTED
-
-    return [e for e in DOCUMENTED["ports"] if e["protection"] == "curve"]
 
 
 def test_a_kernel_s_ports_answer_nobody_in_plain_text(cluster, kernel, ports, other_user):
@@ -478,6 +480,32 @@ def test_a_kernel_has_no_other_port(cluster, kernel, ports):
     assert len(ports) == 5, ports
     for name in (*cluster.hosts("edge"), *cluster.hosts("nodemanager")):
         assert undocumented(cluster, name) == [], name
+
+
+# Says some things on the port on which kernels call, and what comes back.
+CALL = """
+import socket, sys
+host, port = sys.argv[1:]
+forged = b"0" * 32 + b" " + b"0" * 64 + b" {}\\n"
+for words in (b"x\\n", forged, b"GET / HTTP/1.0\\r\\n\\r\\n", b"x" * 20000):
+    with socket.create_connection((host, int(port)), 5) as s:
+        try:
+            s.sendall(words); s.settimeout(20); print(s.recv(100) or "closed")
+        except ConnectionError:
+            print("closed")
+"""
+
+
+def test_the_port_that_kernels_call_answers_nobody(cluster, kernel, other_user):
+    """It hangs up on who proves nothing, and the kernel that called stays."""
+    found = ports_of(cluster, "jupyter", "signed", "test_user")
+    assert len(found) == 1, found
+    worker = Session(cluster.machine(cluster.hosts("nodemanager")[0]), "nobody", name="call")
+    for session in (other_user, worker):
+        ((where, port),) = found
+        said = session.ok(f"python3 -c {shlex.quote(CALL)} {where} {port}")
+        assert set(said.split()) == {"closed"}, said
+    assert kernel.ok("1 + 1") == "2"
 
 
 def test_a_thief_of_a_connection_file_without_its_curve_keys_hears_nothing(
