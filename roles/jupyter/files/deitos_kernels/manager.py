@@ -6,14 +6,21 @@ import asyncio
 import uuid
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.handlers import (
+    KernelActionHandler,
+    _kernel_action_regex,
+    _kernel_id_regex,
+)
 from jupyter_server.services.kernels.kernelmanager import (
     AsyncMappingKernelManager,
     ServerKernelManager,
 )
+from jupyter_server.utils import url_path_join
+from tornado.web import HTTPError
 from traitlets import Integer, default
 
 from . import words
-from .provisioner import Refused, Yarn
+from .provisioner import DeitosYarnProvisioner, Refused, Yarn
 
 
 class Kernel(ServerKernelManager):
@@ -28,6 +35,9 @@ class Kernel(ServerKernelManager):
         await asyncio.shield(self.restart)
 
     async def _restart(self, *args, **kwargs):
+        if isinstance(self.provisioner, DeitosYarnProvisioner):
+            # Before the end of the one that runs.
+            await self.provisioner.refuse_without_ticket()
         await super().restart_kernel(*args, **kwargs)
         if isinstance(self.parent, Kernels):
             self.parent.follow(self.kernel_id)
@@ -70,3 +80,23 @@ class Kernels(AsyncMappingKernelManager):
         for connection in list(ZMQChannelsWebsocketConnection._open_sockets):
             if connection.kernel_id == kernel_id:
                 connection.websocket_handler.close()
+
+
+class ActionHandler(KernelActionHandler):
+    """Says why a kernel was not restarted."""
+
+    async def post(self, *args, **kwargs):
+        try:
+            await super().post(*args, **kwargs)
+        except HTTPError as error:
+            if isinstance(error.__cause__, Refused):
+                raise error.__cause__ from None
+            raise
+
+
+def _load_jupyter_server_extension(server):
+    path = url_path_join(
+        *(server.web_app.settings["base_url"], "api", "kernels"),
+        *(_kernel_id_regex, _kernel_action_regex),
+    )
+    server.web_app.add_handlers(".*$", [(path, ActionHandler)])

@@ -158,9 +158,12 @@ class DeitosYarnProvisioner(YarnProvisioner):
 
     # --- Start ------------------------------------------------------------------------------
 
-    async def pre_launch(self, **kwargs):
+    async def refuse_without_ticket(self):
         if not await asyncio.to_thread(has_ticket):
             raise Refused(words.NO_TICKET, 403)
+
+    async def pre_launch(self, **kwargs):
+        await self.refuse_without_ticket()
         # POST /api/kernels brings no environment.
         kwargs["env"] = dict(kwargs.get("env") or os.environ)
         # Spark would take the server's own modules along.
