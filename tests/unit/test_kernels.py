@@ -166,6 +166,26 @@ def test_who_says_nothing_keeps_nobody_waiting(monkeypatch):
     exchange(test)
 
 
+def test_many_who_say_nothing_do_not_take_a_server_s_files(monkeypatch):
+    monkeypatch.setattr(lifeline, "MOST_UNPROVEN", 2)
+
+    async def test(lines):
+        line = lines.expect()
+        text = launcher.signed(line.launch, line.key, HELLO)
+        held = [await say(lines, b"") for _ in range(2)]
+        while lines.unproven < 2:
+            await asyncio.sleep(0.01)
+        reader, _ = await say(lines, b"")
+        assert await hung_up(reader)
+        held[0][1].close()
+        while lines.unproven > 1:
+            await asyncio.sleep(0.01)
+        await say(lines, text)
+        assert await asyncio.wait_for(line.said, 30) == HELLO
+
+    exchange(test)
+
+
 def test_a_kernel_ends_when_its_server_hangs_up():
     async def test(lines):
         line = lines.expect()

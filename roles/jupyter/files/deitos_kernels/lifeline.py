@@ -15,6 +15,8 @@ from .launcher import bound_socket, keep_alive, port_range, proof
 
 LONGEST_MESSAGE = 8192
 SECONDS_TO_SPEAK = 10
+# So many may be about to speak: who only connects does not take all of a server's files.
+MOST_UNPROVEN = 64
 
 
 class Line:
@@ -41,6 +43,7 @@ class Lines:
         self.ports = port_range(ports)
         self.expected = {}
         self.server = None
+        self.unproven = 0
 
     async def serve(self):
         """Listen, from the first launch on."""
@@ -64,7 +67,7 @@ class Lines:
 
     async def answer(self, reader, writer):
         try:
-            line, message = await asyncio.wait_for(self.listen(reader), SECONDS_TO_SPEAK)
+            line, message = await self.proven(reader)
             if line is None:
                 return
             keep_alive(writer.get_extra_info("socket"))
@@ -76,6 +79,15 @@ class Lines:
             pass
         finally:
             writer.close()
+
+    async def proven(self, reader):
+        if self.unproven >= MOST_UNPROVEN:
+            return None, None
+        self.unproven += 1
+        try:
+            return await asyncio.wait_for(self.listen(reader), SECONDS_TO_SPEAK)
+        finally:
+            self.unproven -= 1
 
     async def listen(self, reader):
         """Whose line it is and what the kernel says; nothing for who cannot prove it."""

@@ -104,6 +104,10 @@ class Yarn(SingletonConfigurable):
         self.host_tag = f"{TAG}-server-{here}-"
         self.server_tag = self.host_tag + process_mark(os.getpid())
         self.lines = Lines(self.host, self.call_ports)
+        runtime = Path(jupyter_runtime_dir())
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Ends with this process.
+        self.directory = tempfile.TemporaryDirectory(prefix="launch-", dir=runtime)
 
     def manager(self):
         """The active ResourceManager, asked with the ticket of this moment."""
@@ -207,9 +211,7 @@ class DeitosYarnProvisioner(YarnProvisioner):
             "connection": self.connection_info | {"key": manager.session.key.decode()},
         }
         self.notice = ""
-        runtime = Path(jupyter_runtime_dir())
-        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.launch_file = runtime / f"launch-{self.line.launch}.json"
+        self.launch_file = Path(self.yarn.directory.name) / f"{self.line.launch}.json"
         with secure_write(str(self.launch_file)) as file:
             json.dump(launch, file)
         return [
