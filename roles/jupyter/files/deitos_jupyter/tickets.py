@@ -98,6 +98,7 @@ def tend() -> int:
                 print(act(name, "renew"), end="")
             elif cache_of(name).exists() and age(cache_of(name)) > PATIENCE:
                 act(name, "remove")
+                directory.rmdir()
         except (OSError, KeyError, subprocess.SubprocessError) as error:
             print(error)
             failed = 1
