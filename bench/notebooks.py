@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time from a login to a cell's first result, and a kernel's start on YARN against a local one.
 
-Runs on the lab named by LAB, which must be converged with a host of notebooks, as test_user.
+Runs on the lab named by LAB, converged with LAB_INVENTORY=inventories/notebooks, as test_user.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def first_result(person, kernel):
 
 def main():
     cluster = Cluster()
-    if not cluster.hosts("jupyter"):
+    if not cluster.inventory.get("jupyter", {}).get("hosts"):
         sys.exit("this lab has no host of notebooks")
     user = account(cluster, PERSON)
     with at_hub(cluster) as hub:
