@@ -117,6 +117,8 @@ test-long: setup ## Everything else: further scenarios, the chain of killed runs
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name identity
 	@echo "make: PostgreSQL, Hive and Spark on three machines (molecule scenario warehouse)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name warehouse
+	@echo "make: notebooks on the whole site (molecule scenario notebooks)"
+	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name notebooks
 	@echo "make: the model server on a machine of its own (molecule scenario llama)"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name llama
 	@echo "make: long tests"

@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    builder = [sys.executable, str(ROOT / "lab/wheels/build.py")]
+    builder = [sys.executable, str(ROOT / "lab/wheels/build.py"), "llama"]
     archive = subprocess.run(builder, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     with tempfile.TemporaryDirectory(prefix="bench-llama-") as scratch:
         place = Path(scratch)

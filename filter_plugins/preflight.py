@@ -42,7 +42,7 @@ SYSTEM_ACCOUNTS = {
     *("crontab", "docker", "ssl-cert"),
 }
 # Groups of daemons that the project knows by name and does not deploy yet.
-PLANNED_GROUPS = ("journalnode", "zookeeper", "jupyter")
+PLANNED_GROUPS = ("journalnode", "zookeeper")
 
 
 def _items(value):
@@ -208,7 +208,8 @@ def _expected_size(minimum, maximum):
 def topology_faults(groups, limits, domain):
     """What is wrong with the mapping of hosts to the groups of daemons.
 
-    groups: the inventory's; limits: {group: {minimum, maximum, needs}} (the filter `group_limits`).
+    groups: the inventory's; limits: {group: {minimum, maximum, needs, within}} (the filter
+    `group_limits`).
     """
     hosts = groups.get("all", [])
     if not hosts:
@@ -236,6 +237,12 @@ def topology_faults(groups, limits, domain):
         for needed in limit["needs"] if members else ():
             if not groups.get(needed):
                 faults.append(f"{found}, and group {needed} none, which it needs; add a host to it")
+        for other in limit["within"]:
+            faults += [
+                f"host {host}: is in group {name} and not in {other}, which it needs; add it there"
+                for host in members
+                if host not in groups.get(other, [])
+            ]
     known = {host for name in limits for host in groups.get(name, [])}
     for host in hosts:
         if host not in known:

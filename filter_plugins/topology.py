@@ -18,6 +18,7 @@ class Daemon:
     http: whether it also accepts SPNEGO, and so needs HTTP/FQDN in its keytab.
     minimum, maximum: how many hosts the group may have; no maximum when None.
     needs: groups that must have hosts when this one has.
+    within: groups that each of its hosts must be in as well.
     """
 
     user: str
@@ -26,6 +27,7 @@ class Daemon:
     minimum: int = 0
     maximum: int | None = None
     needs: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
 
 
 # The groups of the inventory, in the order in which their planes are built.
@@ -43,6 +45,14 @@ DAEMONS = {
     "metastore": Daemon("hive", "hive", maximum=1),
     "hiveserver2": Daemon("hive", "hive", http=True, maximum=1, needs=("metastore",)),
     "spark_history": Daemon("spark", "spark", http=True, maximum=1),
+    # People work on it as on an edge host: with all clients, and a login.
+    "jupyter": Daemon(
+        "jupyter",
+        http=True,
+        maximum=1,
+        needs=("namenode", "resourcemanager", "spark_history"),
+        within=("edge",),
+    ),
     "llama": Daemon("llama"),
     "edge": Daemon("root"),
     "backup": Daemon("root", maximum=1),
@@ -52,10 +62,10 @@ KEYTAB_DIRECTORY = "/etc/security/keytabs"
 
 
 def group_limits(groups):
-    """{group: {minimum, maximum, needs}} of the groups of daemons, and of no others."""
+    """{group: {minimum, maximum, needs, within}} of the groups of daemons, and of no others."""
     del groups  # A filter has an input; the limits do not depend on it.
     return {
-        name: {"minimum": daemon.minimum, "maximum": daemon.maximum, "needs": daemon.needs}
+        name: {key: getattr(daemon, key) for key in ("minimum", "maximum", "needs", "within")}
         for name, daemon in DAEMONS.items()
     }
 
@@ -72,8 +82,8 @@ def _services(group_names):
     for group, daemon in DAEMONS.items():
         if group in group_names and daemon.service:
             yield daemon.user, daemon.service
-            if daemon.http:
-                yield daemon.user, "HTTP"
+        if group in group_names and daemon.http:
+            yield daemon.user, "HTTP"
 
 
 def keytabs(name, realm, group_names, aliases=()):

@@ -201,7 +201,8 @@ __legacy__ = sys.modules[__name__]
 def prepare_metadata_for_build_wheel(directory, settings=None):
     text = Path("PKG-INFO").read_bytes()
     known = email.message_from_bytes(text)
-    metadata = Path(directory, f"{known['Name']}-{known['Version']}.dist-info")
+    name = known["Name"].replace("-", "_")
+    metadata = Path(directory, f"{name}-{known['Version']}.dist-info")
     metadata.mkdir()
     metadata.joinpath("METADATA").write_bytes(text)
     return metadata.name
@@ -457,7 +458,7 @@ Files = dict[str, tuple[bytes, bool]]
 
 
 def write_tar(out: BinaryIO, root: str, mtime: int, files: Files) -> None:
-    """Sorted, all root's, one time, so that equal files give equal bytes."""
+    """Sorted, all root's, one time, so that equal files give equal bytes. A text is a link."""
     directories = {parent.as_posix() for path in files for parent in Path(path).parents} - {"."}
     with (
         StoredGzip(out) as stream,
@@ -467,7 +468,12 @@ def write_tar(out: BinaryIO, root: str, mtime: int, files: Files) -> None:
             info = tarfile.TarInfo(f"{root}/{path}".rstrip("/"))
             info.mtime = mtime
             info.uname = info.gname = "root"
-            if path in files:
+            if path in files and isinstance(files[path][0], str):
+                info.type = tarfile.SYMTYPE
+                info.linkname, _program = files[path]
+                info.mode = 0o777
+                tar.addfile(info)
+            elif path in files:
                 content, program = files[path]
                 info.size = len(content)
                 info.mode = 0o755 if program else 0o644

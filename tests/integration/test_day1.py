@@ -7,22 +7,13 @@ import re
 import time
 
 import pytest
-from labhosts import Session
+from labhosts import Session, wait
 from sockets import listening, numbers, undocumented
 
 BIN = "/usr/local/bin"
 STREAMING = "/opt/hadoop/share/hadoop/tools/lib/hadoop-streaming-*.jar"
 DIGEST = "/usr/local/libexec/deitos/daemon-digest"
 NAME_DIRS = "/var/lib/hadoop/hdfs/name1", "/var/lib/hadoop/hdfs/name2"
-
-
-def wait(what, probe, seconds=90, delay=1):
-    """Ask again until the answer is true; it is returned."""
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(delay)
-    return answer
 
 
 def setting(session, url, name):

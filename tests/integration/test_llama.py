@@ -7,13 +7,12 @@ import json
 import re
 import runpy
 import shlex
-import socket
 import ssl
 
 import httpx2
 import openai
 import pytest
-from labhosts import CA, ROOT, STATE, Cluster
+from labhosts import CA, ROOT, Cluster, names_resolve
 from siterun import run_site
 from sockets import addresses, knock, undocumented
 
@@ -42,19 +41,8 @@ def trust(host):
 @pytest.fixture(scope="module")
 def url(cluster):
     """The server's address; its name resolves here as on the cluster's hosts."""
-    name = cluster.fqdn("llama")
-    stanza = re.search(
-        rf" {re.escape(name)}\n\s+HostName (\S+)", (STATE / "ssh_config").read_text()
-    )
-    known = socket.getaddrinfo
-
-    def resolve(host, *words, **more):
-        wanted = host.decode() if isinstance(host, bytes) else host
-        return known(stanza[1] if wanted == name else host, *words, **more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", resolve)
-        yield f"https://{name}:{PORT}"
+    with names_resolve():
+        yield f"https://{cluster.fqdn('llama')}:{PORT}"
 
 
 @pytest.fixture(scope="module")

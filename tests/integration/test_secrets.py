@@ -185,7 +185,7 @@ def test_groups_that_open_secrets_hold_services_alone(cluster):
         members = {
             line.split(":")[0]: set(filter(None, line.split(":")[3].split(","))) for line in shown
         }
-        services = {"hdfs", "yarn", "mapred", "hive", "spark", "jupyterhub", "llama", "openldap"}
+        services = {"hdfs", "yarn", "mapred", "hive", "spark", "jupyter", "llama", "openldap"}
         assert members["tls"] <= services, host
         assert members["hadoop"] == {"hdfs", "yarn", "mapred"}, host
         for private in ("yarn", "hdfs", "mapred"):

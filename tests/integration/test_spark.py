@@ -6,14 +6,13 @@ import json
 import random
 import re
 import shlex
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from labhosts import Session
+from labhosts import Session, report, wait
 from sockets import listening, numbers, undocumented
 
 JOBS = Path(__file__).with_name("spark_jobs")
@@ -48,24 +47,9 @@ def submit(session, *words):
     return application_of(done.stderr), done.stdout
 
 
-def report(cluster, session, application):
-    """What the ResourceManager knows of an application, as this user may see it."""
-    url = f"{cluster.web()['resourcemanager']}/ws/v1/cluster/apps/{application}"
-    answer = session.curl(url)
-    return answer.json()["app"] if answer.status == 200 else {}
-
-
 @pytest.fixture(scope="module")
 def history(cluster):
     return f"https://{cluster.fqdn('spark_history')}:18480"
-
-
-def wait(what, probe, seconds=90, delay=1):
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(delay)
-    return answer
 
 
 # --- Right results ------------------------------------------------------------------------------

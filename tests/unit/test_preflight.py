@@ -134,6 +134,14 @@ BAD = {
     "two kdcs": ({"groups": {"kdc": ["k1", "m1"]}}, ["group kdc: has 2 hosts", "not supported"]),
     "two backup hosts": ({"groups": {"backup": ["k1", "e1"]}}, ["group backup", "at most 1"]),
     "host in no group": ({"groups": {"edge": []}}, ["host e1: is in no group", "edge"]),
+    "notebooks where nobody logs in": (
+        {"groups": {"jupyter": ["m1"], "spark_history": ["m1"]}},
+        ["host m1: is in group jupyter and not in edge", "add it there"],
+    ),
+    "notebooks without Spark": (
+        {"groups": {"jupyter": ["e1"]}},
+        ["group jupyter: has 1 host", "group spark_history none"],
+    ),
     "planned daemon": ({"groups": {"zookeeper": ["m1"]}}, ["group zookeeper", "does not deploy"]),
     # Names of hosts.
     "underscore": (renamed("edge_1"), ["host edge_1", "underscore", "edge-1"]),

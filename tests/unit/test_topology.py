@@ -52,6 +52,15 @@ def test_keytab_holds_the_services_of_its_user_and_http_once():
     assert all(k["mode"] == "0400" for k in keytabs)
 
 
+def test_what_accepts_tickets_for_its_pages_alone_has_a_key_for_them():
+    keytabs = topology.keytabs("e1.example.org", REALM, ["edge", "jupyter"], aliases=["notebooks"])
+    assert keytabs[1]["path"] == "/etc/security/keytabs/jupyter.keytab"
+    assert keytabs[1]["principals"] == [
+        "HTTP/e1.example.org@EXAMPLE.ORG",
+        "HTTP/notebooks@EXAMPLE.ORG",
+    ]
+
+
 def test_principals_are_listed_once_though_keytabs_share_them():
     found = topology.service_principals(["m1"], GROUPS, "example.org", REALM)
     assert found.count("HTTP/m1.example.org@EXAMPLE.ORG") == 1

@@ -1,7 +1,8 @@
-"""The builder of what has to be compiled: what it pins, and how it lays wheels out."""
+"""The builder of releases made of packages: what it pins, and how it lays wheels out."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -13,64 +14,135 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "lab/wheels/llama"
+WHEELS = ROOT / "lab/wheels"
+SITE = "lib/python3.11/site-packages"
 
-specification = importlib.util.spec_from_file_location("wheel_builder", RECIPE.parent / "build.py")
+specification = importlib.util.spec_from_file_location("wheel_builder", WHEELS / "build.py")
 builder = importlib.util.module_from_spec(specification)
 sys.modules[specification.name] = builder
 specification.loader.exec_module(builder)
 
 
+@pytest.fixture(params=builder.RECIPES.values(), ids=list(builder.RECIPES))
+def recipe(request):
+    return request.param
+
+
 @pytest.mark.parametrize("name", ["source", "build", "runtime"])
-def test_every_package_is_pinned_by_digest(name):
-    for package, digest in builder.locked(name).items():
+def test_every_package_is_pinned_by_digest(recipe, name):
+    for package, digest in recipe.locked(name).items():
         assert re.fullmatch(r"[a-z0-9-]+==[\w.]+", package)
         assert re.fullmatch(r"[0-9a-f]{64}", digest), package
 
 
-def test_the_pin_is_that_of_this_recipe_and_of_the_lab():
-    pin = json.loads((RECIPE / "pin.json").read_text())
-    assert (pin["recipe"], pin["archive"]) == (builder.recipe(), builder.archive_name())
-    lab = yaml.safe_load(builder.LAB_VARIABLES.read_text())
-    assert lab["llama_release_checksum"] == f"sha256:{pin['sha256']}"
+def test_every_package_of_npm_is_pinned_by_digest_and_from_no_special_place():
+    lock = json.loads((WHEELS / "jupyterhub/package-lock.json").read_text())
+    for path, package in lock["packages"].items():
+        assert "resolved" not in package
+        assert not path or package["integrity"].startswith("sha512-"), path
 
 
-def test_the_role_and_the_lock_name_one_version():
-    (package,) = builder.locked("source")
-    defaults = yaml.safe_load((ROOT / "roles/llama/defaults/main.yml").read_text())
-    assert package == f"llama-cpp-python=={defaults['llama_version']}"
+def test_the_pin_is_that_of_this_recipe_and_of_the_lab(recipe):
+    pin = recipe.pin()
+    assert (pin["recipe"], pin["archive"]) == (recipe.digest(), recipe.archive)
+    lab = yaml.safe_load((builder.LAB_VARIABLES / recipe.variables).read_text())
+    assert lab[recipe.variable] == f"sha256:{pin['sha256']}"
 
 
-def test_a_wheel_is_laid_out_as_if_installed(tmp_path):
-    wheel = tmp_path / "toy-1-py3-none-any.whl"
-    members = ("toy/__init__.py", "toy-1.data/purelib/more.py", "toy-1.data/scripts/toy")
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for member in members:
-            archive.writestr(member, member)
-    assert builder.unpack(wheel) == {
-        "toy/__init__.py": (b"toy/__init__.py", False),
-        "more.py": (b"toy-1.data/purelib/more.py", False),
+@pytest.mark.parametrize(
+    ("name", "role", "variable"),
+    [
+        ("llama", "llama", "llama_version"),
+        ("jupyterhub", "jupyter", "jupyter_version"),
+        ("deitos-python-kernel", "jupyter", "jupyter_python_version"),
+    ],
+)
+def test_the_role_and_the_recipe_name_one_version(name, role, variable):
+    defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text())
+    assert builder.RECIPES[name].version == str(defaults[variable])
+
+
+def test_what_servers_and_kernels_both_have_is_of_one_version():
+    hub, kernel = (
+        dict(package.split("==") for package in builder.RECIPES[name].locked("runtime"))
+        for name in ("jupyterhub", "deitos-python-kernel")
+    )
+    assert {name: hub[name] for name in hub.keys() & kernel} == {
+        name: kernel[name] for name in hub.keys() & kernel
     }
 
 
-def test_what_has_no_place_is_refused(tmp_path):
-    wheel = tmp_path / "toy-1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("toy-1.data/data/etc/toy", "x")
+@pytest.fixture
+def wheel(tmp_path):
+    def make(**members):
+        path = tmp_path / "toy-1-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+        return path
+
+    return make
+
+
+def test_a_wheel_is_laid_out_as_if_installed(wheel):
+    members = {
+        "toy/__init__.py": "1",
+        "toy-1.data/purelib/more.py": "2",
+        "toy-1.data/scripts/x": "3",
+    }
+    assert builder.unpack(wheel(**members)) == {
+        "site-packages/toy/__init__.py": (b"1", False),
+        "site-packages/more.py": (b"2", False),
+    }
+
+
+def test_what_has_no_place_is_refused(wheel):
     with pytest.raises(builder.BuildError, match="has no place"):
-        builder.unpack(wheel)
+        builder.unpack(wheel(**{"toy-1.data/data/etc/toy": "x"}))
 
 
-def test_an_archive_that_is_there_is_not_built_again(tmp_path, monkeypatch):
+def test_in_an_environment_all_of_a_wheel_has_its_place(wheel):
+    members = {
+        "toy/__init__.py": "1",
+        "toy-1.data/data/share/toy": "2",
+        "toy-1.data/scripts/old": "#!python\n3",
+        "toy-1.dist-info/entry_points.txt": "[console_scripts]\nNew = toy.main:App.run [extra]\n",
+    }
+    found = builder.unpack(wheel(**members), "/opt/toy-1")
+    assert found.pop(f"{SITE}/toy-1.dist-info/entry_points.txt")
+    program, executable = found.pop("bin/New")
+    assert executable
+    assert program.startswith(b"#!/opt/toy-1/bin/python\n")
+    assert b"from toy.main import App\n" in program
+    assert b"sys.exit(App.run())" in program
+    assert found == {
+        f"{SITE}/toy/__init__.py": (b"1", False),
+        "share/toy": (b"2", False),
+        "bin/old": (b"#!/opt/toy-1/bin/python\n3", True),
+    }
+
+
+def test_an_archive_that_is_there_is_not_built_again(recipe, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
-    (out / builder.archive_name()).write_bytes(b"whole")
-    pin = {"recipe": builder.recipe(), "sha256": builder.releases.sha256_of(next(out.iterdir()))}
-    monkeypatch.setattr(builder, "RECIPE", tmp_path)
-    for lock in RECIPE.glob("*.lock"):
-        (tmp_path / lock.name).write_bytes(lock.read_bytes())
-    (tmp_path / "pin.json").write_text(json.dumps(pin))
-    assert builder.build(out, tmp_path / "cache", 1) == out / builder.archive_name()
-    (tmp_path / "pin.json").write_text(json.dumps({**pin, "recipe": "another"}))
-    with pytest.raises(builder.BuildError, match="changed since"):
-        builder.build(out, tmp_path / "cache", 1)
+    (out / recipe.archive).write_bytes(b"whole")
+    pin = {**recipe.pin(), "sha256": builder.releases.sha256_of(next(out.iterdir()))}
+    for changed, failure in (({}, ""), ({"recipe": "another"}, "changed since")):
+        monkeypatch.setattr(builder.Recipe, "pin", lambda _self, pin=pin | changed: pin)
+        if not failure:
+            assert builder.build(recipe, out, tmp_path / "cache", 1) == out / recipe.archive
+            continue
+        with pytest.raises(builder.BuildError, match=failure):
+            builder.build(recipe, out, tmp_path / "cache", 1)
+
+
+def test_another_package_is_another_recipe(recipe, tmp_path):
+    lock = tmp_path / "other/runtime.lock"
+    lock.parent.mkdir()
+    lock.write_text("toy==1 --hash=sha256:" + "0" * 64)
+
+    class Elsewhere(builder.Recipe):
+        directory = lock.parent
+
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    assert Elsewhere(**{**fields, "own_version": "1"}).digest() != recipe.digest()

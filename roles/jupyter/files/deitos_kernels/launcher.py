@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""The kernel's side: an IPython kernel as the driver of an application, or beside its server.
+
+In a container it finds deitos-kernel.json, which the server shipped with the application and which
+nobody but its owner can read: the kernel's keys, the address of the server, and the key of the line
+to it. Once Spark has started it calls the server there, says with proof on which ports it listens,
+and holds the line. When the line ends, so does the kernel: whose server is gone does not stay.
+
+A file of its own, for it is shipped alone. With a connection file as its argument it is a kernel of
+the server's own host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+LAUNCH_FILE = "deitos-kernel.json"
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+
+
+def signed(launch, key, message):
+    """The line that says it, with whose it is and the proof."""
+    body = json.dumps(message)
+    return f"{launch} {proof(key, launch, body)} {body}\n".encode()
+
+
+def proof(key, launch, body):
+    return hmac.new(bytes.fromhex(key), f"{launch} {body}".encode(), hashlib.sha256).hexdigest()
+
+
+def port_range(text):
+    """The ports of "50500-50899"."""
+    first, last = (int(port) for port in text.split("-"))
+    if not 1024 <= first <= last <= 65535:
+        raise ValueError(f"{text} is no range of ports")
+    return range(first, last + 1)
+
+
+def shuffled(ports):
+    return random.sample(ports, len(ports))
+
+
+def bound_socket(address, ports):
+    """A TCP socket on one of these ports."""
+    for port in shuffled(ports):
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((address, port))
+            return bound
+        except OSError:
+            bound.close()
+    raise OSError(f"no port of {ports[0]}-{ports[-1]} is free on {address}")
+
+
+def keep_alive(connection):
+    """Have the end of a host noticed, in about three minutes."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 8)
+
+
+def address_towards(server):
+    """The address of this host that the server's host can reach; nothing is sent."""
+    host, port = server.rsplit(":", 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, int(port)))
+        return probe.getsockname()[0]
+
+
+def call(launch, message):
+    """Call the server, say it, and hold the line."""
+    host, port = launch["server"].rsplit(":", 1)
+    line = socket.create_connection((host, int(port)), timeout=30)
+    line.settimeout(None)
+    keep_alive(line)
+    line.sendall(signed(launch["launch"], launch["line_key"], message))
+    threading.Thread(target=hold, args=(line,), daemon=True).start()
+
+
+def hold(line):
+    """Wait for the end of the line, which is the end of the kernel."""
+    with contextlib.suppress(OSError):
+        line.recv(1)
+    os._exit(0)
+
+
+def cancel_jobs():
+    """Cancel what Spark does for an interrupted cell."""
+    from pyspark import SparkContext
+
+    context = SparkContext._active_spark_context
+    if context is not None:
+        context.cancelAllJobs()
+
+
+def kernel_app(ports=None):
+    """The class of an IPython kernel that listens on these ports, or on those it is given."""
+    from ipykernel.ipkernel import IPythonKernel
+    from ipykernel.kernelapp import IPKernelApp
+
+    class Kernel(IPythonKernel):
+        async def interrupt_request(self, stream, ident, parent):
+            # The thread that runs the cell waits for the JVM, so another one has to speak to it.
+            if "pyspark" in sys.modules:
+                threading.Thread(target=cancel_jobs, daemon=True).start()
+            await super().interrupt_request(stream, ident, parent)
+
+    class App(IPKernelApp):
+        kernel_class = Kernel
+
+        def _try_bind_socket(self, s, port):
+            import zmq
+
+            if port or not ports:
+                return super()._try_bind_socket(s, port)
+            for candidate in shuffled(ports):
+                try:
+                    return super()._try_bind_socket(s, candidate)
+                except zmq.ZMQError as error:
+                    if error.errno != zmq.EADDRINUSE:
+                        raise
+            raise OSError(f"no port of {ports[0]}-{ports[-1]} is free on {self.ip}")
+
+        def init_heartbeat(self):
+            if ports:
+                with bound_socket(self.ip, ports) as free:
+                    self.hb_port = free.getsockname()[1]
+            super().init_heartbeat()
+
+    return App
+
+
+def start_spark():
+    from pyspark.sql import SparkSession
+
+    return SparkSession.builder.getOrCreate()
+
+
+def provide(shell, spark):
+    shell.push({"spark": spark, "sc": spark.sparkContext, "sql": spark.sql}, interactive=False)
+
+
+def tell_once(shell, notice):
+    """Print it before the output of the first cell."""
+
+    def tell(_info):
+        shell.events.unregister("pre_run_cell", tell)
+        print(notice, file=sys.stderr)
+
+    shell.events.register("pre_run_cell", tell)
+
+
+def in_container():
+    launch = json.loads(Path(LAUNCH_FILE).read_text())
+    # A person's home directory is on the host of the server alone.
+    os.environ["HOME"] = os.getcwd()
+    try:
+        address = address_towards(launch["server"])
+        ports = port_range(launch["ports"])
+        connection = Path("connection.json")
+        connection.touch(mode=0o600)
+        known = launch["connection"] | {"ip": address} | dict.fromkeys(PORTS, 0)
+        connection.write_text(json.dumps(known))
+        with ThreadPoolExecutor(1) as pool:
+            session = pool.submit(start_spark)
+            app = kernel_app(ports).instance(connection_file=str(connection.resolve()))
+            app.initialize([])
+            spark = session.result()
+        provide(app.shell, spark)
+        if launch["notice"]:
+            tell_once(app.shell, launch["notice"])
+    except BaseException as error:
+        call(launch, {"error": f"{type(error).__name__}: {error}"[:2000]})
+        raise
+    call(
+        launch,
+        {"ip": address, "application": spark.sparkContext.applicationId}
+        | {name: getattr(app, name) for name in PORTS},
+    )
+    app.start()
+
+
+def start_spark_at_need(shell):
+    """Before the first cell that speaks of it: who needs no Spark takes no place in YARN."""
+
+    def start(info):
+        if re.search(r"\b(spark|sc|sql)\b", info.raw_cell or ""):
+            shell.events.unregister("pre_run_cell", start)
+            provide(shell, start_spark())
+
+    shell.events.register("pre_run_cell", start)
+
+
+def beside_the_server(connection_file):
+    # Not this file's directory, but Spark's modules, here and in programs that cells start.
+    modules = [str(path) for path in Path(os.environ["SPARK_HOME"]).glob("python/lib/*.zip")]
+    sys.path[:1] = modules
+    os.environ["PYTHONPATH"] = os.pathsep.join(modules)
+    app = kernel_app().instance(connection_file=connection_file)
+    app.initialize([])
+    start_spark_at_need(app.shell)
+    app.start()
+
+
+if __name__ == "__main__":
+    # What was inherited is not to be trusted: a kernel that ignores SIGINT cannot be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if len(sys.argv) > 1:
+        beside_the_server(sys.argv[1])
+    else:
+        in_container()

@@ -1,0 +1,747 @@
+"""Notebooks: the shipped one through the hub's own API, and nothing of a person's for another."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+import shlex
+from collections import Counter
+
+import pytest
+from labhosts import ROOT, Cluster, Session, report, wait
+from notebooks import PORT, at_hub, notebook
+from people import NEW_PASSWORD, People
+from siterun import run_site
+from sockets import DOCUMENTED, listening, numbers, undocumented
+from websockets.exceptions import InvalidStatus
+
+if not Cluster().inventory.get("jupyter"):
+    pytest.skip("the inventory has no group jupyter", allow_module_level=True)
+
+YARN, LOCAL = "pyspark", "pyspark-local"
+TICKETS = "/run/jupyter/tickets"
+SHIPPED = notebook(ROOT / "examples/pyspark.ipynb")
+KEYTAB = "/etc/security/keytabs"
+NEVER = "A-wrong-password-1"
+
+
+@pytest.fixture(scope="module")
+def hub(cluster):
+    with at_hub(cluster) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def host(hub):
+    return hub.machine
+
+
+def enter(hub, session, name):
+    """Log in with a session's ticket, handed on."""
+    person = hub.visitor(name)
+    answer = person.negotiate(session, "--delegation", "always")
+    assert answer.status == 302, answer
+    assert person.get("/hub/home").status_code == 200
+    return person
+
+
+@pytest.fixture(scope="module")
+def me(hub, test_user):
+    """test_user at the hub, with a server."""
+    enter(hub, test_user, "test_user").stop()
+    # A server takes its ticket with it.
+    person = enter(hub, test_user, "test_user")
+    yield person.spawn()
+    person.stop()
+
+
+@pytest.fixture(scope="module")
+def other(hub, other_user):
+    """Somebody else, with a server too."""
+    person = enter(hub, other_user, "other_user")
+    yield person.spawn()
+    person.stop()
+
+
+@pytest.fixture(scope="module")
+def operator(hub, admin):
+    return enter(hub, admin, "admin1")
+
+
+@pytest.fixture(scope="module")
+def people(cluster, tmp_path_factory):
+    return People(cluster, tmp_path_factory.mktemp("people"))
+
+
+def unit(name):
+    return f"jupyter-{name}-singleuser"
+
+
+def processes(host, name):
+    """The numbers of all processes of a unit."""
+    lines = host.check_output("ps -eo pid=,unit=").splitlines()
+    return {line.split()[0] for line in lines if line.split()[1] == f"{name}.service"}
+
+
+def process(host, name):
+    """The number of a unit's main process."""
+    return host.check_output(f"systemctl show --value -p MainPID {name}")
+
+
+# --- The notebook ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kernel(me):
+    """A kernel on YARN, in which the shipped notebook has been opened."""
+    me.put("pyspark.ipynb", json.loads((ROOT / "examples/pyspark.ipynb").read_text()))
+    with me.kernel(YARN, "pyspark.ipynb") as kernel:
+        yield kernel
+
+
+@pytest.fixture(scope="module")
+def ran(kernel):
+    """{cell: what came of it}, in their order, and what only questions of ours can tell."""
+    ran = {}
+    for name, source in SHIPPED.items():
+        if name == "clean":
+            for what, rows in (("all", "spark.table('src')"), ("joined", "joined")):
+                found = kernel.ok(f"print([tuple(row) for row in {rows}.collect()])")
+                ran[what] = ast.literal_eval(found)
+        ran[name] = kernel.run(source)
+        assert ran[name].status == "ok", f"{name}: {ran[name].error}"
+    return ran
+
+
+@pytest.fixture(scope="module")
+def application(ran):
+    return re.search(r"application_\d+_\d+", ran["session"].printed)[0]
+
+
+def test_the_notebook_s_answers_are_right(ran):
+    """Every answer compared with one worked out here."""
+    rows = [(n**2 % 500, f"val_{n**2 % 500}") for n in range(500)]
+    assert Counter(ran["all"]) == Counter(rows)
+    assert ran["count"].value == "500"
+    few = sorted(row for row in rows if row[0] < 10)
+    assert table(ran["few"]) == [[str(key), value] for key, value in few]
+    assert ast.literal_eval(ran["map"].value) == [
+        f"Key: {key}, Value: {value}" for key, value in few
+    ]
+    assert ran["records"].value == "100"
+    joined = sorted((key, f"val_{key}", value) for key, value in rows if 1 <= key <= 100)
+    assert sorted(ran["joined"]) == joined and len(joined) > 50
+    assert [row[0] for row in ran["joined"]] == [row[0] for row in joined]
+    assert ran["join"].printed.startswith(f"{len(joined)} rows\n")
+    assert table(ran["join"]) == [[str(word) for word in row] for row in joined[:10]]
+    size = sum(len(f"{key}\x01{value}\n") for key, value in rows)
+    assert ran["hdfs"].printed.split() == ["rwxr-x---", "test_user", str(size), "kv1.txt"]
+
+
+def table(cell):
+    """The rows of a printed table."""
+    lines = [line for line in cell.printed.splitlines() if line.startswith("|")]
+    return [[word.strip() for word in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def test_its_application_was_its_owner_s(cluster, ran, application, test_user, other_user):
+    seen = report(cluster, test_user, application)
+    assert (seen["user"], seen["applicationType"], seen["state"]) == (
+        "test_user",
+        "SPARK",
+        "RUNNING",
+    )
+    assert "of test_user" in ran["session"].printed
+    assert not report(cluster, other_user, application).get("amContainerLogs")
+    assert other_user.run(f"yarn application -kill {application}").rc != 0
+    assert report(cluster, test_user, application)["state"] == "RUNNING"
+
+
+def test_the_kernel_runs_in_the_cluster_as_its_owner(cluster, kernel):
+    asked = "import os, pwd, socket; print(pwd.getpwuid(os.getuid()).pw_name, socket.getfqdn())"
+    user, where = kernel.ok(asked).split()
+    assert user == "test_user"
+    assert where.split(".")[0] in cluster.hosts("nodemanager")
+
+
+def test_a_local_kernel_has_spark_too(cluster, me, host):
+    with me.kernel(LOCAL, "local.ipynb") as kernel:
+        kernel.ok(
+            "from pyspark.sql import SparkSession; spark = SparkSession.builder.getOrCreate()"
+        )
+        assert kernel.ok("spark.range(1000).selectExpr('sum(id)').first()[0]") == "499500"
+        assert kernel.ok("import socket; print(socket.gethostname())").strip() == host.check_output(
+            "hostname"
+        )
+
+
+def test_the_documented_cell_asks_the_model(cluster, kernel, test_user):
+    """Two lines of docs/notebooks.md as they stand there, but for names, on YARN."""
+    if not cluster.inventory.get("llama"):
+        pytest.skip("the inventory has no group llama")
+    text = (ROOT / "docs/notebooks.md").read_text()
+    lines = re.findall(r"^    (import json, urllib.*|print\(json\.load.*)$", text, re.M)
+    assert len(lines) == 2
+    key = cluster.first("llama").check_output("cat /etc/llama/issued/notebooks")
+    test_user.ok("hdfs dfs -put -f - llama.key && hdfs dfs -chmod 600 llama.key", stdin=key)
+    cell = "\n".join(lines).replace("edge1.example.org", cluster.fqdn("llama"))
+    try:
+        assert kernel.ok(cell.replace('"max_tokens": 200', '"max_tokens": 8')).strip()
+    finally:
+        test_user.ok("hdfs dfs -rm -f -skipTrash llama.key")
+
+
+# --- Terminals ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shell(me):
+    with me.terminal() as terminal:
+        yield terminal
+
+
+@pytest.fixture(scope="module")
+def runtime(shell):
+    """Where the server keeps its kernels' connection files."""
+    return shell.run("/opt/jupyter/bin/jupyter --runtime-dir").out.split()[-1]
+
+
+def test_a_terminal_has_the_clusters_tools(shell):
+    for command, said in (
+        ("id -un", "test_user"),
+        ("hdfs dfs -ls -d /user/test_user", "/user/test_user"),
+        ("spark-submit --version", "version 4"),
+        ("beeline --silent=true -e 'SELECT current_user()'", "| test_user"),
+        ("yarn application -list", "Total number of applications"),
+    ):
+        done = shell.run(command)
+        assert (done.rc, said in done.out) == (0, True), (command, done.out)
+
+
+def test_pyspark_starts_in_a_terminal(shell):
+    done = shell.run("pyspark", "print(spark.range(10).count() * 7)", "exit()")
+    assert (done.rc, "70" in done.out.splitlines()) == (0, True), done.out
+
+
+def test_the_ticket_is_the_server_s_own(shell, test_user, host):
+    """Not the one of a login by SSH, and nobody else's to read."""
+    done = shell.run("klist -f")
+    assert f"{TICKETS}/test_user/krb5cc" in done.out and "test_user@" in done.out
+    assert re.search(r"Flags: \w*F\w*R|Flags: \w*R\w*F|Flags: FR", done.out), done.out
+    place = f"{TICKETS}/test_user"
+    assert host.check_output(f"stat -c '%U %a' {place}") == "test_user 700"
+    assert host.check_output(f"stat -c '%U %a' {place}/krb5cc") == "test_user 600"
+    test_user.ok("kdestroy")
+    try:
+        assert shell.run("hdfs dfs -ls -d /user/test_user").rc == 0
+    finally:
+        test_user.login("test_user", f"{KEYTAB}/test_user.keytab")
+
+
+# --- Who gets in ----------------------------------------------------------------------------------
+
+
+def test_without_a_login_there_is_only_the_form(hub, me):
+    visitor = hub.visitor("test_user")
+    assert me.get("/hub/home").status_code == 200
+    for path in ("/hub/home", "/hub/admin", "/hub/token", "/user/test_user/lab"):
+        answer = visitor.get(path)
+        assert answer.status_code in (302, 403), path
+        assert "login" in answer.headers.get("location", "login"), path
+    assert me.ask("GET", "/users/test_user").status_code == 200
+    for path in ("/user", "/users", "/users/test_user", "/proxy"):
+        assert visitor.ask("GET", path).status_code == 403, path
+    assert me.api("GET", "/kernels").status_code == 200
+    for path in ("/kernels", "/contents", "/sessions", "/terminals"):
+        assert visitor.api("GET", path).status_code == 403, path
+
+
+def test_a_first_password_is_to_be_changed_and_then_opens(hub, people):
+    """alice, as on her first day, and left as on her first day."""
+    first = people.renew("alice")
+    try:
+        alice = hub.visitor("alice")
+        refused = alice.login(first)
+        assert refused.status_code == 403
+        assert re.search("kpasswd|ssh", refused.text) and "chang" in refused.text, refused.text
+        assert alice.get("/hub/home").status_code == 302
+        assert people.change("alice", first, NEW_PASSWORD).rc == 0
+        assert alice.login(NEVER).status_code == 403
+        assert alice.get("/hub/home").status_code == 302
+        assert alice.login(NEW_PASSWORD).status_code == 302
+        assert alice.get("/hub/home").status_code == 200
+        alice.spawn()
+        try:
+            with alice.terminal() as terminal:
+                done = terminal.run("klist && hdfs dfs -ls -d /user/alice")
+                assert (done.rc, f"{TICKETS}/alice/krb5cc" in done.out) == (0, True), done.out
+            with alice.kernel(LOCAL) as kernel:
+                assert kernel.ok("import getpass; getpass.getuser()") == "'alice'"
+        finally:
+            alice.stop()
+    finally:
+        people.renew("alice")
+
+
+def test_a_wrong_password_and_an_unknown_name_sound_the_same(hub):
+    said = set()
+    for name in ("test_user", "nobody-of-that-name", "root", "hdfs", "jupyter"):
+        person = hub.visitor(name)
+        answer = person.login(NEVER)
+        assert answer.status_code == 403, name
+        said.add(answer.text.count("Wrong name or password."))
+        assert person.get("/hub/home").status_code == 302, name
+    assert said == {1}
+    # That an account is disabled, Kerberos tells everybody.
+    refused = hub.visitor("carol").login(NEVER)
+    assert (refused.status_code, "account is disabled" in refused.text) == (403, True)
+
+
+def test_who_is_disabled_gets_in_no_more(hub, people):
+    """Somebody with a good password, disabled and let in again."""
+    name = "twin_hub"
+    people.set({name: "absent"})
+    first = None
+    try:
+        people.set({name: "present"})
+        first = people.initial_password(name)
+        assert people.change(name, first, NEW_PASSWORD).rc == 0
+        person = hub.visitor(name)
+        wait("the login", lambda: person.login(NEW_PASSWORD).status_code == 302, 60)
+        people.set({name: "disabled"})
+        wait("the refusal", lambda: hub.visitor(name).login(NEW_PASSWORD).status_code == 403, 60)
+        # And who was in is out.
+        wait("the end", lambda: person.get("/hub/home").status_code in (302, 403), 180, 5)
+        people.set({name: "present"})
+        wait("the login", lambda: hub.visitor(name).login(NEW_PASSWORD).status_code == 302, 60)
+    finally:
+        people.set({name: "absent"}, groups=(), group_state="absent")
+        people.cluster.first("kdc").run(f"rm -f /var/lib/deitos/initial-passwords/{name}")
+
+
+def test_a_ticket_must_be_handed_on(hub, test_user, nobody):
+    """Without that, or without any, there is the form, which says why."""
+    assert enter(hub, test_user, "test_user")
+    visitor = hub.visitor("test_user")
+    answer = visitor.negotiate(test_user)
+    assert visitor.get("/hub/home").status_code == 302
+    assert answer.status in (302, 401, 403), answer
+    page = test_user.curl(f"{hub.url}/hub/spnego", "-L", "-b", "", "-c", "/dev/null")
+    assert re.search("delegat|hand", page.body), page.body[:3000]
+    for words in ([], ["-H", "Authorization: Negotiate YII="], ["-H", "Authorization: Basic eDp5"]):
+        answer = nobody.curl(f"{hub.url}/hub/spnego", *words, negotiate=False)
+        assert answer.status in (302, 401, 403), words
+        assert "jupyterhub-hub-login" not in answer.body
+
+
+def test_names_from_outside_are_not_believed(hub, other):
+    for header in ("Remote-User", "X-Forwarded-User", "X-Remote-User", "REMOTE_USER"):
+        answer = other.web.get("/hub/api/user", headers={header: "test_user"})
+        assert answer.json()["name"] == "other_user", header
+        assert hub.visitor().get("/hub/home", headers={header: "test_user"}).status_code == 302
+
+
+def test_operators_see_servers_and_reach_none(hub, me, operator, other):
+    assert operator.get("/hub/admin").status_code == 200
+    listed = {user["name"] for user in operator.ask("GET", "/users").json()}
+    assert {"test_user", "other_user"} <= listed
+    assert other.get("/hub/admin").status_code == 403
+    assert other.ask("GET", "/users").status_code == 403
+    for person in (operator, other):
+        assert person.ask("POST", "/users/test_user/tokens", {}).status_code in (403, 404)
+        denied_everything(person, me)
+
+
+# --- One's own ------------------------------------------------------------------------------------
+
+
+def denied_everything(person, owner):
+    """A server's answers to its owner, and to another with good cookies of his own."""
+    for path in ("/contents", "/kernels", "/sessions", "/terminals", "/status"):
+        assert owner.api("GET", path).status_code == 200, path
+        answer = person.web.get(f"{owner.base}/api{path}", follow_redirects=True)
+        assert answer.status_code == 403, (path, answer.status_code, str(answer.url))
+    assert owner.get(f"{owner.base}/lab").status_code == 200
+    assert person.web.get(f"{owner.base}/lab", follow_redirects=True).status_code == 403
+
+
+def test_a_server_is_its_owner_s(me, other, kernel):
+    assert other.api("GET", "/kernels").status_code == 200
+    denied_everything(other, me)
+    for method, path, body in (
+        ("POST", "/sessions", {}),
+        ("POST", "/terminals", {}),
+        ("DELETE", f"/kernels/{kernel.id}", None),
+        ("PUT", "/contents/x.txt", {"type": "file", "format": "text", "content": "x"}),
+    ):
+        assert other.api(method, path, body, base=me.base).status_code == 403, (method, path)
+    channels = f"{me.base}/api/kernels/{kernel.id}/channels"
+    me.socket(channels, session_id="x").close()
+    with pytest.raises(InvalidStatus, match="403"):
+        other.socket(channels, session_id="x")
+    assert other.ask("DELETE", f"/users/{me.name}/server").status_code in (403, 404)
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_files_are_their_owner_s(me, other, shell, kernel, host, runtime):
+    """Its home, its ticket, its server's and its kernels' files; with a twin who may."""
+    runtime = (
+        me.well("GET", "/status")
+        and shell.run("/opt/jupyter/bin/jupyter --runtime-dir").out.split()[-1]
+    )
+    home = host.check_output("getent passwd test_user").split(":")[5]
+    files = shell.run(f"find {runtime} {TICKETS}/test_user ~/pyspark.ipynb -type f").out.split()
+    files = [path for path in files if path.startswith("/")]
+    assert any(kernel.id in path for path in files), files
+    with other.terminal() as terminal:
+        for path in (f"{home}/pyspark.ipynb", *files):
+            assert shell.run(f"test -r {path}").rc == 0, path
+            assert terminal.run(f"cat {path}").rc != 0, path
+        pid = process(host, unit("test_user"))
+        assert shell.run(f"cat /proc/{pid}/environ > /dev/null").rc == 0
+        assert terminal.run(f"cat /proc/{pid}/environ").rc != 0
+        for path in ("/var/lib/jupyterhub", "/var/lib/jupyterhub/jupyterhub.sqlite"):
+            assert terminal.run(f"ls {path}/").rc != 0 and terminal.run(f"cat {path}").rc != 0
+
+
+def test_no_secret_is_in_arguments_or_logs(cluster, host, kernel):
+    for name in (*cluster.hosts("jupyter"), *cluster.hosts("nodemanager")):
+        arguments = cluster.machine(name).check_output("ps -ewwo args")
+        assert not re.search(r"(?i)(token|secret|password)[=\s]+[0-9a-f]{16,}", arguments), name
+    log = host.check_output("journalctl -u 'jupyter*' --no-pager -o cat")
+    assert log
+    assert NEW_PASSWORD not in log and NEVER not in log
+    assert not re.search(r"Negotiate YII|token=[0-9a-f]{16,}", log)
+
+
+# --- A kernel's ports -----------------------------------------------------------------------------
+
+# Speaks ZMTP 3.0 with no encryption, and says what comes back.
+ZMTP = """
+import json, socket, sys
+out = []
+for host, port in json.load(sys.stdin):
+    said = b""
+    try:
+        with socket.create_connection((host, port), 5) as s:
+            s.settimeout(3)
+            null = b"\\xff" + bytes(8) + b"\\x7f\\x03\\x00" + b"NULL".ljust(20, b"\\0") + bytes(32)
+            s.sendall(null)
+            ready = b"\\x05READY\\x0bSocket-Type\\x00\\x00\\x00\\x06DEALER"
+            s.sendall(bytes([4, len(ready)]) + ready)
+            while part := s.recv(4096):
+                said += part
+    except OSError as error:
+        out.append([host, port, said.hex(), str(error)])
+    else:
+        out.append([host, port, said.hex(), "closed"])
+print(json.dumps(out))
+"""
+
+
+def zmtp(session, places):
+    """What (host, port) say to a plain ZMQ client."""
+    done = session.ok(f"python3 -c {shlex.quote(ZMTP)}", stdin=json.dumps(places))
+    return [(host, port, bytes.fromhex(said), why) for host, port, said, why in json.loads(done)]
+
+
+@pytest.fixture(scope="module")
+def ports(cluster, kernel):
+    """(host, port) of every socket of the kernel and its listener on their worker."""
+    assert kernel.state()
+    return ports_of(cluster, "nodemanager", "curve", "test_user")
+
+
+def ports_of(cluster, group, protection, user):
+    """(host, port) of the sockets with a documented protection that a person has on a group."""
+    entries = (e for e in DOCUMENTED["ports"] if e["protection"] == protection)
+    listed = {port for entry in entries for port in numbers(entry["ports"])}
+    return [
+        (f"{name}.{cluster.domain}", socket.port)
+        for name in cluster.hosts(group)
+        for socket in listening(cluster, name)
+        if socket.user == user and socket.port in listed
+    ]
+
+
+def test_a_kernel_s_ports_answer_nobody_in_plain_text(cluster, kernel, ports, other_user):
+    """From the edge and from a worker, to another user: the ten bytes that ZMQ begins with."""
+    worker = Session(cluster.machine(cluster.hosts("nodemanager")[0]), "nobody", name="zmtp")
+    for session in (other_user, worker):
+        for where, port, said, why in zmtp(session, ports):
+            assert (said, why) == (b"\xff" + bytes(7) + b"\x01\x7f", "closed"), (where, port)
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_a_kernel_has_no_other_port(cluster, kernel, ports):
+    """Five for its channels, and those of Spark: no port for signals that anybody may use."""
+    assert len(ports) == 5, ports
+    for name in (*cluster.hosts("edge"), *cluster.hosts("nodemanager")):
+        assert undocumented(cluster, name) == [], name
+
+
+# Says some things on the port on which kernels call, and what comes back.
+CALL = """
+import socket, sys
+host, port = sys.argv[1:]
+forged = b"0" * 32 + b" " + b"0" * 64 + b" {}\\n"
+for words in (b"x\\n", forged, b"GET / HTTP/1.0\\r\\n\\r\\n", b"x" * 20000):
+    with socket.create_connection((host, int(port)), 5) as s:
+        try:
+            s.sendall(words); s.settimeout(20); print(s.recv(100) or "closed")
+        except ConnectionError:
+            print("closed")
+"""
+
+
+def test_the_port_that_kernels_call_answers_nobody(cluster, kernel, other_user):
+    """It hangs up on who proves nothing, and the kernel that called stays."""
+    found = ports_of(cluster, "jupyter", "signed", "test_user")
+    assert len(found) == 1, found
+    worker = Session(cluster.machine(cluster.hosts("nodemanager")[0]), "nobody", name="call")
+    for session in (other_user, worker):
+        ((where, port),) = found
+        said = session.ok(f"python3 -c {shlex.quote(CALL)} {where} {port}")
+        assert set(said.split()) == {"closed"}, said
+    assert kernel.ok("1 + 1") == "2"
+
+
+def test_a_thief_of_a_connection_file_without_its_curve_keys_hears_nothing(
+    kernel, runtime, test_user, other_user
+):
+    """Its owner asks with all keys; another, without these alone, and has even the one for HMAC."""
+    text = test_user.ok(f"cat {runtime}/kernel-{kernel.id}.json")
+    program = (
+        "import json, sys; from jupyter_client import BlockingKernelClient as K\n"
+        "client = K(); client.load_connection_info(json.load(sys.stdin))\n"
+        "client.start_channels(stdin=False, hb=False)\n"
+        "client.kernel_info(); print(client.get_shell_msg(timeout=10)['msg_type'])\n"
+    )
+    ask = f"/opt/jupyter-python/bin/python -c {shlex.quote(program)}"
+    assert test_user.ok(ask, stdin=text).strip() == "kernel_info_reply"
+    plain = {k: v for k, v in json.loads(text).items() if "curve" not in k}
+    assert plain != json.loads(text)
+    assert "Empty" in other_user.run(ask, stdin=json.dumps(plain)).stderr
+
+
+def test_a_kernel_s_files_on_its_worker_are_its_owner_s(cluster, kernel, application):
+    found = 0
+    for name in cluster.hosts("nodemanager"):
+        machine = cluster.machine(name)
+        paths = machine.run(f"find / -xdev -path '*/appcache/{application}/*' -type f").stdout
+        for path in paths.split()[:40]:
+            mine = machine.run(f"runuser -u test_user -- test -r {path}").rc
+            assert machine.run(f"runuser -u other_user -- test -r {path}").rc != 0, path
+            found += mine == 0
+    assert found
+
+
+# --- Ports of the hub -----------------------------------------------------------------------------
+
+
+def test_there_is_no_plain_text(hub, other_user):
+    assert other_user.curl(f"{hub.url}/hub/health", negotiate=False).status == 200
+    plain = other_user.curl(f"http://{hub.fqdn}:{PORT}/hub/health", negotiate=False)
+    assert plain.status in (0, 400), plain
+    old = other_user.curl(f"{hub.url}/hub/health", "--tls-max", "1.1", negotiate=False)
+    assert old.status == 0
+
+
+def test_doors_behind_the_proxy_are_for_the_proxy(hub, me, test_user, other_user, host):
+    """Hub, proxy and servers listen on sockets in files; nobody else on the host reaches them."""
+    root = Session(host, "root", name="doors")
+    anybody = (other_user, Session(host, "nobody", name="doors"))
+    server = "/run/jupyter/servers/test_user/server.sock"
+    for door, path in (
+        ("/run/jupyterhub/hub.sock", "/hub/api/users"),
+        ("/run/jupyterhub-proxy/api.sock", "/api/routes"),
+        (server, "/user/test_user/api/kernels"),
+    ):
+        words = ["--unix-socket", door]
+        for token in ([], ["-H", "Authorization: token " + "0" * 32]):
+            # Who does reach it is asked for a token.
+            answer = root.curl(f"http://localhost{path}", *words, *token, negotiate=False)
+            assert answer.status == 403, (door, answer)
+            for session in anybody:
+                answer = session.curl(f"http://localhost{path}", *words, *token, negotiate=False)
+                assert answer.status == 0, (door, answer)
+    assert me.api("GET", "/kernels").status_code == 200
+    answer = test_user.curl(
+        "http://localhost/user/test_user/api/kernels", "--unix-socket", server, negotiate=False
+    )
+    assert answer.status in (0, 403)
+
+
+def test_hub_and_proxy_have_one_port(host, me):
+    """None on loopback, where whoever comes first could take the place of one that is down."""
+    lines = host.check_output("ss -H -ltnp").splitlines()
+    for name, ports in (("jupyterhub", set()), ("jupyterhub-proxy", {str(PORT)})):
+        own = processes(host, name)
+        mine = [line for line in lines if own & set(re.findall(r"pid=(\d+)", line))]
+        assert {line.split()[3].rpartition(":")[2] for line in mine} == ports, mine
+
+
+def test_units_are_hardened_and_bounded(host, me):
+    for name in ("jupyterhub", "jupyterhub-proxy"):
+        shown = host.check_output(f"systemctl show {name} -p NoNewPrivileges,ProtectSystem,User")
+        assert "ProtectSystem=" in shown and "ProtectSystem=no" not in shown, (name, shown)
+    assert "User=jupyter" in host.check_output("systemctl show jupyterhub-proxy -p User")
+    shown = host.check_output(
+        f"systemctl show {unit('test_user')} -p User,MemoryMax,CPUQuotaPerSecUSec,TasksMax"
+    )
+    assert "User=test_user" in shown or re.search(r"User=\d+", shown)
+    for limit in ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax"):
+        assert re.search(rf"{limit}=(?!infinity)\S", shown), shown
+
+
+# --- Restarts -------------------------------------------------------------------------------------
+
+
+def test_servers_and_kernels_outlive_the_hub(host, me, kernel):
+    kernel.ok("kept = 41")
+    before = process(host, unit("test_user"))
+    hub_was = process(host, "jupyterhub")
+    assert host.run("systemctl restart jupyterhub").rc == 0
+    wait("the hub", lambda: me.get("/hub/home").status_code == 200, 60)
+    assert process(host, "jupyterhub") != hub_was
+    assert process(host, unit("test_user")) == before
+    assert me.running()
+    assert kernel.ok("kept + 1") == "42"
+    me.enter()
+    assert host.run("systemctl restart jupyterhub-proxy").rc == 0
+    wait("the proxy", lambda: reached(me), 90)
+    assert process(host, unit("test_user")) == before
+    kernel.open()
+    assert kernel.ok("kept + 1") == "42"
+
+
+def reached(person):
+    """Whether the proxy leads to a person's server again."""
+    with contextlib.suppress(OSError, ConnectionError):
+        return person.api("GET", "/kernels").status_code == 200
+    return False
+
+
+def test_a_kernel_that_yarn_killed_is_reported_and_starts_again(
+    cluster, kernel, application, test_user
+):
+    assert kernel.ok("before = 1") is None
+    kernel.statuses.clear()
+    test_user.ok(f"yarn application -kill {application}")
+    kernel.hears({"dead", "restarting", "autorestarting"})
+    kernel.restart()
+    assert "NameError" in kernel.run("before").error
+    again = re.search(r"application_\d+_\d+", kernel.run(SHIPPED["session"]).printed)[0]
+    assert again != application
+    assert report(cluster, test_user, again)["user"] == "test_user"
+
+
+# --- In words -------------------------------------------------------------------------------------
+
+
+def refusal(person, spec, path="refused.ipynb"):
+    """What a notebook says when its kernel cannot start."""
+    words = {"kernel": {"name": spec}, "name": path, "path": path, "type": "notebook"}
+    answer = person.web.post(
+        f"{person.base}/api/sessions",
+        json=words,
+        headers={"X-XSRFToken": person.cookie("_xsrf", f"{person.base}/")},
+        timeout=240,
+    )
+    assert answer.status_code >= 400, answer.text
+    assert "Traceback" not in answer.json()["message"]
+    return answer.json()["message"]
+
+
+def test_no_more_kernels_than_are_allowed(other, host):
+    limit = 0
+    with contextlib.ExitStack() as stack:
+        for number in range(12):
+            path = f"limit{number}.ipynb"
+            words = {"kernel": {"name": LOCAL}, "name": path, "path": path, "type": "notebook"}
+            answer = other.api("POST", "/sessions", words)
+            if answer.status_code != 201:
+                break
+            stack.callback(other.api, "DELETE", f"/sessions/{answer.json()['id']}")
+            limit += 1
+        assert limit >= 1
+        assert re.search(r"kernel", answer.json()["message"]), answer.text
+        assert str(limit) in answer.json()["message"], answer.text
+    wait("room", lambda: not other.well("GET", "/kernels"), 60)
+    with other.kernel(LOCAL) as kernel:
+        assert kernel.ok("1 + 1") == "2"
+
+
+def test_without_a_ticket_the_notebook_says_to_log_in(hub, other, other_user):
+    with other.terminal() as terminal:
+        assert terminal.run("klist -s").rc == 0
+        assert terminal.run("kdestroy").rc == 0
+        said = refusal(other, YARN)
+        assert re.search(r"(?i)log ?in|log in again", said) and re.search("(?i)ticket", said), said
+        # Logging in again renews it where it is.
+        enter(hub, other_user, "other_user")
+        assert terminal.run("klist -s").rc == 0
+
+
+def test_a_spawn_without_a_ticket_says_to_log_in(hub, other_user, host):
+    person = enter(hub, other_user, "other_user")
+    person.stop()
+    host.run(f"rm -rf {TICKETS}/other_user")
+    answer = person.ask("POST", "/users/other_user/server")
+    if answer.status_code in (201, 202):
+        wait("the refusal", lambda: not person.running(), 60)
+        answer = person.get("/hub/spawn", follow_redirects=True)
+    assert re.search(r"(?i)log in", answer.text), answer.text[:3000]
+    enter(hub, other_user, "other_user").spawn().stop()
+
+
+def test_a_new_configuration_leaves_servers_alone_and_groups_decide(
+    hub, host, me, kernel, test_user, other_user
+):
+    """With one group named, its members get in and others do not; then as before."""
+    before = process(host, unit("test_user"))
+    only = shlex.quote(json.dumps({"jupyter_groups": ["analysts"]}))
+    try:
+        assert run_site(f"-e {only}", playbook="playbooks/notebooks.yml").status == "successful"
+        enter(hub, test_user, "test_user")
+        stranger = hub.visitor("other_user")
+        stranger.negotiate(other_user, "--delegation", "always")
+        assert stranger.get("/hub/home").status_code == 302
+        assert process(host, unit("test_user")) == before
+        assert kernel.ok("1 + 1") == "2"
+    finally:
+        assert run_site(playbook="playbooks/notebooks.yml").status == "successful"
+    enter(hub, other_user, "other_user")
+
+
+# --- The end --------------------------------------------------------------------------------------
+
+
+def applications(session):
+    """The applications of a user that run."""
+    listed = session.ok("yarn application -list -appStates RUNNING,ACCEPTED,SUBMITTED 2>/dev/null")
+    return set(re.findall(r"^(application_\d+_\d+)\b.*\btest_user\b", listed, re.M))
+
+
+def test_a_server_that_died_leaves_nothing_behind(me, kernel, test_user, host):
+    """Killed without warning: its application is ended by the next server, or before."""
+    left = applications(test_user)
+    assert left
+    host.run(f"systemctl kill -s KILL {unit('test_user')}")
+    wait("the end of the server", lambda: not me.running(), 120)
+    me.spawn()
+    wait("the end of its applications", lambda: not left & applications(test_user), 180, 3)
+
+
+def test_a_server_that_stops_takes_all_with_it(me, test_user, host):
+    """Its ticket, its kernels' applications, its unit and its processes."""
+    with me.kernel(YARN, "last.ipynb"):
+        wait("the application", lambda: applications(test_user), 60)
+        assert host.run(f"test -e {TICKETS}/test_user/krb5cc").rc == 0
+        me.stop()
+    assert host.run(f"test -e {TICKETS}/test_user").rc != 0
+    assert host.run(f"systemctl is-active {unit('test_user')}").rc != 0
+    wait("the end of its applications", lambda: not applications(test_user), 180, 3)
+    assert me.spawn().api("GET", "/kernels").json() == []

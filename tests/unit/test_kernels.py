@@ -1,0 +1,339 @@
+"""What kernels and their servers say to each other, on real sockets, and to people."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+FILES = Path(__file__).resolve().parents[2] / "roles/jupyter/files"
+sys.path.insert(0, str(FILES))
+launcher = importlib.import_module("deitos_kernels.launcher")
+lifeline = importlib.import_module("deitos_kernels.lifeline")
+words = importlib.import_module("deitos_kernels.words")
+sys.path.remove(str(FILES))
+
+HERE = "127.0.0.1"
+HELLO = {"ip": HERE, "shell_port": 50500}
+# The kernel's end of a line, in a process of its own as in a container.
+KERNEL = """
+import json, sys, threading
+sys.path.insert(0, sys.argv[1])
+import launcher
+launcher.call(json.loads(sys.argv[2]), {"ip": "127.0.0.1", "shell_port": 50500})
+print("called", flush=True)
+threading.Event().wait()
+"""
+
+
+def free_range(count):
+    """Some ports in a row that nobody listens on."""
+    for first in range(42000, 60000, count):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(launcher.bound_socket(HERE, range(port, port + 1)))
+            except OSError:
+                continue
+            return f"{first}-{first + count - 1}"
+    raise AssertionError("no free ports")
+
+
+def exchange(test):
+    """Run it with the server's side listening."""
+
+    async def run():
+        lines = lifeline.Lines(HERE, free_range(4))
+        await lines.serve()
+        try:
+            await test(lines)
+        finally:
+            lines.server.close()
+
+    asyncio.run(run())
+
+
+async def say(lines, text):
+    """Say it on a connection of its own; the server's answer is its hanging up, or nothing."""
+    host, port = lines.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(text)
+    await writer.drain()
+    return reader, writer
+
+
+async def hung_up(reader):
+    return await asyncio.wait_for(reader.read(), 30) == b""
+
+
+def launch_of(lines, line):
+    return {"launch": line.launch, "line_key": line.key, "server": lines.address}
+
+
+async def kernel(launch):
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KERNEL, str(FILES / "deitos_kernels"), json.dumps(launch)),
+        stdout=subprocess.PIPE,
+    )
+
+
+# --- The line -----------------------------------------------------------------------------------
+
+
+def test_a_kernel_is_heard():
+    async def test(lines):
+        line = lines.expect()
+        _, writer = await say(lines, launcher.signed(line.launch, line.key, HELLO))
+        assert await asyncio.wait_for(line.said, 30) == HELLO
+        assert not line.gone.is_set()
+        writer.close()
+        await asyncio.wait_for(line.gone.wait(), 30)
+
+    exchange(test)
+
+
+def test_who_has_not_the_key_is_not_heard():
+    """Neither with another key, nor with another's proof, nor for a launch that nobody made."""
+
+    async def test(lines):
+        line, other = lines.expect(), lines.expect()
+        good = launcher.signed(line.launch, line.key, HELLO)
+        changed = good.replace(b"50500", b"50501")
+        for text in (
+            launcher.signed(line.launch, other.key, HELLO),
+            launcher.signed("0" * 32, line.key, HELLO),
+            good.replace(line.launch.encode(), other.launch.encode()),
+            changed,
+            b"\n",
+            b"one two\n",
+            b"\xff\xfe \xff x\n",
+            b"x" * (2 * lifeline.LONGEST_MESSAGE),
+        ):
+            reader, writer = await say(lines, text)
+            with contextlib.suppress(ConnectionResetError):
+                assert await hung_up(reader), text
+            writer.close()
+        assert not line.said.done() and not other.said.done()
+        await say(lines, good)
+        assert await asyncio.wait_for(line.said, 30) == HELLO
+
+    exchange(test)
+
+
+def test_a_second_call_for_a_launch_is_not_taken():
+    async def test(lines):
+        line = lines.expect()
+        text = launcher.signed(line.launch, line.key, HELLO)
+        await say(lines, text)
+        await asyncio.wait_for(line.said, 30)
+        reader, _ = await say(lines, text)
+        assert await hung_up(reader)
+        assert not line.gone.is_set()
+
+    exchange(test)
+
+
+def test_a_launch_that_was_given_up_is_not_heard():
+    async def test(lines):
+        line = lines.expect()
+        lines.forget(line)
+        reader, _ = await say(lines, launcher.signed(line.launch, line.key, HELLO))
+        assert await hung_up(reader)
+        assert line.gone.is_set() and not line.said.done()
+
+    exchange(test)
+
+
+def test_who_says_nothing_keeps_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(lifeline, "SECONDS_TO_SPEAK", 0.5)
+
+    async def test(lines):
+        line = lines.expect()
+        silent, _ = await say(lines, b"")
+        await say(lines, launcher.signed(line.launch, line.key, HELLO))
+        assert await asyncio.wait_for(line.said, 30) == HELLO
+        assert await hung_up(silent)
+
+    exchange(test)
+
+
+def test_many_who_say_nothing_do_not_take_a_server_s_files(monkeypatch):
+    monkeypatch.setattr(lifeline, "MOST_UNPROVEN", 2)
+
+    async def test(lines):
+        line = lines.expect()
+        text = launcher.signed(line.launch, line.key, HELLO)
+        held = [await say(lines, b"") for _ in range(2)]
+        while lines.unproven < 2:
+            await asyncio.sleep(0.01)
+        reader, _ = await say(lines, b"")
+        assert await hung_up(reader)
+        held[0][1].close()
+        while lines.unproven > 1:
+            await asyncio.sleep(0.01)
+        await say(lines, text)
+        assert await asyncio.wait_for(line.said, 30) == HELLO
+
+    exchange(test)
+
+
+def test_a_kernel_ends_when_its_server_hangs_up():
+    async def test(lines):
+        line = lines.expect()
+        process = await kernel(launch_of(lines, line))
+        assert await asyncio.wait_for(line.said, 30) == HELLO
+        assert await process.stdout.readline() == b"called\n"
+        assert process.returncode is None
+        line.hang_up()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+    exchange(test)
+
+
+def test_a_server_notices_that_a_kernel_was_killed():
+    async def test(lines):
+        line = lines.expect()
+        process = await kernel(launch_of(lines, line))
+        await asyncio.wait_for(line.said, 30)
+        process.kill()
+        await process.wait()
+        await asyncio.wait_for(line.gone.wait(), 30)
+
+    exchange(test)
+
+
+def test_a_kernel_ends_with_a_server_that_was_killed():
+    """As by SIGKILL: nobody says goodbye, the operating system ends the connection."""
+    server = textwrap.dedent(
+        f"""
+        import asyncio, json, sys
+        sys.path.insert(0, {str(FILES)!r})
+        from deitos_kernels.lifeline import Lines
+        async def main():
+            lines = Lines("{HERE}", "{free_range(4)}")
+            await lines.serve()
+            line = lines.expect()
+            print(json.dumps([line.launch, line.key, lines.address]), flush=True)
+            await line.said
+            print("heard", flush=True)
+            await asyncio.Event().wait()
+        asyncio.run(main())
+        """
+    )
+
+    async def run():
+        serving = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", server, stdout=subprocess.PIPE
+        )
+        launch, key, address = json.loads(await serving.stdout.readline())
+        process = await kernel({"launch": launch, "line_key": key, "server": address})
+        assert await serving.stdout.readline() == b"heard\n"
+        serving.kill()
+        await serving.wait()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+    asyncio.run(run())
+
+
+def test_secrets_of_launches_differ_and_are_long():
+    async def test(lines):
+        found = [lines.expect() for _ in range(3)]
+        assert len({line.key for line in found} | {line.launch for line in found}) == 6
+        assert all(len(bytes.fromhex(line.key)) == 32 for line in found)
+
+    exchange(test)
+
+
+# --- Ports --------------------------------------------------------------------------------------
+
+
+def test_a_range_is_kept_to_and_its_end_is_said():
+    text = free_range(3)
+    ports = launcher.port_range(text)
+    assert len(ports) == 3
+    with contextlib.ExitStack() as stack:
+        for _ in ports:
+            bound = stack.enter_context(launcher.bound_socket(HERE, ports))
+            bound.listen()
+            assert bound.getsockname()[1] in ports
+        with pytest.raises(OSError, match="no port of"):
+            launcher.bound_socket(HERE, ports)
+
+
+@pytest.mark.parametrize("text", ["", "1-2", "50500", "50600-50500", "60000-70000", "a-b"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(ValueError, match=r"range|literal|unpack"):
+        launcher.port_range(text)
+
+
+def test_the_address_is_the_one_towards_the_server():
+    assert launcher.address_towards(f"{HERE}:9") == HERE
+
+
+def test_a_silent_peer_is_noticed_by_the_operating_system():
+    with socket.socket() as connection:
+        launcher.keep_alive(connection)
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+# --- Words --------------------------------------------------------------------------------------
+
+APP = {"id": "application_1_0001", "queue": "root.default"}
+
+
+def test_a_full_queue_is_told_from_a_slow_start_and_from_no_answer():
+    assert "had no room" in words.too_slow(APP | {"state": "ACCEPTED"}, 9)
+    placed = APP | {"state": "ACCEPTED", "amHostHttpAddress": "worker1:8044"}
+    assert "was not ready within 9 s" in words.too_slow(placed, 9)
+    assert "not handed to YARN within 9 s" in words.too_slow(None, 9)
+
+
+def test_spark_submit_s_reason_is_found():
+    trace = (
+        'WARN something\nException in thread "main" java.lang.IllegalArgumentException: Required '
+        "AM memory (99384 MB) is above the max threshold (2048 MB)\n\tat org.apache.Spark\n"
+    )
+    assert "larger than a container" in words.not_submitted(trace)
+    assert "above the max threshold" in words.not_submitted(trace)
+    queue = "Caused by: org.apache.AccessControlException: no rights on root.private\n\tat x.Y"
+    assert "no rights on root.private" in words.not_submitted(queue)
+    assert words.not_submitted("IOException: GSS initiate failed") == words.NO_TICKET
+    assert "it said nothing" in words.not_submitted("")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("KILLED", "was killed in YARN"), ("FAILED", "failed in YARN")]
+)
+def test_the_next_kernel_says_what_became_of_the_last(state, said):
+    app = APP | {"state": state, "diagnostics": "was killed by user admin1\n"}
+    assert said in words.lost(app)
+    assert "was killed by user admin1" in words.lost(app)
+    assert "is gone" in words.lost(None)
+
+
+def test_long_reasons_are_cut():
+    assert len(words.ended_early(APP | {"state": "FAILED", "diagnostics": "x" * 9999})) < 700
+
+
+# --- The kernel's file --------------------------------------------------------------------------
+
+
+def test_the_kernel_s_side_needs_nothing_to_be_read():
+    """It is shipped alone, and imported by servers that have neither IPython nor Spark."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", "import runpy; runpy.run_path('launcher.py')"],
+        cwd=FILES / "deitos_kernels",
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
