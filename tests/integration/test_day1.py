@@ -98,9 +98,26 @@ def test_what_is_kept_and_for_how_long(cluster, admin, test_user):
         assert int(retained) == 7 * 86400
 
 
-def test_memory_is_enforced_and_address_space_is_not(cluster, admin):
+def pi(session, container_mb, samples):
+    """Run a job of one task that takes 1.2 GB at once and then computes."""
+    options = (
+        f"-Dmapreduce.map.memory.mb={container_mb} -Dmapreduce.map.maxattempts=1"
+        " -Dmapreduce.map.java.opts='-Xms1200m -Xmx1200m -XX:+AlwaysPreTouch'"
+    )
+    examples = "/opt/hadoop/share/hadoop/mapreduce/hadoop-mapreduce-examples-*.jar"
+    return session.run(f"{BIN}/yarn jar {examples} pi {options} 1 {samples}")
+
+
+def test_who_outgrows_the_container_is_ended(test_user):
+    fits = pi(test_user, 1536, 1000)
+    assert "Estimated value of Pi" in fits.stdout, fits.stderr[-2000:]
+    outgrows = pi(test_user, 512, 10**10)
+    assert outgrows.rc != 0
+    assert "running beyond the 'PHYSICAL' memory limit" in outgrows.stderr, outgrows.stderr[-2000:]
+
+
+def test_address_space_is_not_limited(cluster, admin):
     url = cluster.web()["nodemanager"]
-    assert setting(admin, url, "yarn.nodemanager.pmem-check-enabled") == "true"
     assert setting(admin, url, "yarn.nodemanager.vmem-check-enabled") == "false"
 
 
