@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import json
 import re
 import shlex
 from collections import Counter
 
 import pytest
-from labhosts import ROOT, Cluster, Session, report, wait
+from labhosts import ROOT, STATE, Cluster, Session, report, wait
 from notebooks import PORT, at_hub, notebook
 from people import NEW_PASSWORD, People
 from siterun import run_site
@@ -29,7 +30,9 @@ NEVER = "A-wrong-password-1"
 
 @pytest.fixture(scope="module")
 def hub(cluster):
-    with at_hub(cluster) as hub:
+    """One run of these tests a lab: two would stop each other's servers."""
+    with (STATE / "notebooks.lock").open("w") as lock, at_hub(cluster) as hub:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield hub
 
 
