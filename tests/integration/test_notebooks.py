@@ -82,12 +82,6 @@ def unit(name):
     return f"jupyter-{name}-singleuser"
 
 
-def processes(host, name):
-    """The numbers of all processes of a unit."""
-    lines = host.check_output("ps -eo pid=,unit=").splitlines()
-    return {line.split()[0] for line in lines if line.split()[1] == f"{name}.service"}
-
-
 def process(host, name):
     """The number of a unit's main process."""
     return host.check_output(f"systemctl show --value -p MainPID {name}")
@@ -579,13 +573,13 @@ def test_doors_behind_the_proxy_are_for_the_proxy(hub, me, test_user, other_user
     assert answer.status in (0, 403)
 
 
-def test_hub_and_proxy_have_one_port(host, me):
+def test_hub_and_proxy_have_one_port(cluster, me):
     """None on loopback, where whoever comes first could take the place of one that is down."""
-    lines = host.check_output("ss -H -ltnp").splitlines()
-    for name, ports in (("jupyterhub", set()), ("jupyterhub-proxy", {str(PORT)})):
-        own = processes(host, name)
-        mine = [line for line in lines if own & set(re.findall(r"pid=(\d+)", line))]
-        assert {line.split()[3].rpartition(":")[2] for line in mine} == ports, mine
+    found = listening(cluster, cluster.hosts("jupyter")[0])
+    assert {socket.port for socket in found if socket.user == "jupyter"} == {PORT}
+    # Docker's name server has 127.0.0.11.
+    local = [s for s in found if s.user == "root" and s.loopback and s.address != "127.0.0.11"]
+    assert local == []
 
 
 def test_units_are_hardened_and_bounded(host, me):
