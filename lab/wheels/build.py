@@ -186,10 +186,13 @@ class Builder:
     def run(self, *words: str, what: str, cwd: Path | None = None) -> None:
         run(*words, environment=self.environment, what=what, cwd=cwd)
 
-    def pip(self, command: str, *words: str, what: str) -> None:
+    def pip(self, command: str, *words: str, what: str, modules: Path | None = None) -> None:
+        """Run pip, with modules before those that it has."""
         python = str(self.venv / "bin/python")
         options = ("--disable-pip-version-check", "--no-cache-dir")
-        self.run(python, "-m", "pip", command, *options, *words, what=what)
+        more = {"PYTHONPATH": str(modules)} if modules else {}
+        environment = self.environment | more
+        run(python, "-m", "pip", command, *options, *words, environment=environment, what=what)
 
     def fetch(self, lock: str) -> list[Path]:
         """The files of a lock, from the cache or else from the index of Python packages."""
@@ -204,17 +207,15 @@ class Builder:
                 backend.parent.mkdir(parents=True, exist_ok=True)
                 (backend.parent / "__init__.py").touch()
                 backend.write_text(releases.BACKEND)
-            environment = {**self.environment, "PYTHONPATH": str(self.work / "backend")}
             kind = ("--no-binary", ":all:", "--no-build-isolation")
             file = str(self.recipe.directory / f"{lock}.lock")
-            run(
-                *(str(self.venv / "bin/python"), "-m", "pip", "download"),
-                *("--disable-pip-version-check", "--no-cache-dir"),
+            self.pip(
+                "download",
                 *("--no-deps", "--require-hashes", "--requirement", file),
                 *(kind if lock == "source" else ("--only-binary", ":all:")),
                 *("--dest", str(target)),
-                environment=environment,
                 what=f"the packages of {lock}.lock could not be fetched",
+                modules=self.work / "backend",
             )
             for file in target.iterdir():
                 digest = releases.sha256_of(file)

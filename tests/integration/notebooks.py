@@ -127,8 +127,9 @@ class Person:
         wait("the end of the server", lambda: not self.running(), SPAWN)
 
     def running(self):
-        """Whether the hub knows of a server of hers, ready or not."""
-        return bool(self.ask("GET", f"/users/{self.name}").json().get("server"))
+        """Whether the hub knows of a server of hers, ready or not, or on its way."""
+        known = self.ask("GET", f"/users/{self.name}").json()
+        return bool(known.get("server") or known.get("pending"))
 
     def api(self, method, path, body=None, base=None):
         """A request to a server's API; her own, unless another's path is given."""
@@ -233,13 +234,15 @@ class Kernel:
         self.id = session["kernel"]["id"]
         self.name = uuid.uuid4().hex
         self.statuses = []
+        self.way = contextlib.ExitStack()
         self.channel = None
         self.open()
 
     def open(self):
         """Connect, and see that it answers."""
-        path = f"/api/kernels/{self.id}/channels"
-        self.channel = self.person.socket(path, session_id=self.name)
+        self.way.close()
+        way = self.person.socket(f"/api/kernels/{self.id}/channels", session_id=self.name)
+        self.channel = self.way.enter_context(way)
         wait("the kernel", self.answers, KERNEL)
 
     def answers(self):
@@ -323,7 +326,6 @@ class Kernel:
 
     def restart(self):
         """Restart it, as the notebook's button does."""
-        self.channel.close()
         answer = self.person.web.post(
             f"{self.person.base}/api/kernels/{self.id}/restart",
             headers={"X-XSRFToken": self.person.cookie("_xsrf", f"{self.person.base}/")},
@@ -335,7 +337,7 @@ class Kernel:
 
     def end(self):
         """Close the notebook and end its kernel."""
-        self.channel.close()
+        self.way.close()
         self.person.api("DELETE", f"/sessions/{self.session['id']}")
 
 

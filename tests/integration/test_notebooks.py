@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import fcntl
 import json
 import re
 import shlex
 from collections import Counter
 
 import pytest
-from labhosts import ROOT, Cluster, Session, report, wait
+from labhosts import ROOT, STATE, Cluster, Session, report, wait
 from notebooks import PORT, at_hub, notebook
 from people import NEW_PASSWORD, People
 from siterun import run_site
@@ -29,7 +30,9 @@ NEVER = "A-wrong-password-1"
 
 @pytest.fixture(scope="module")
 def hub(cluster):
-    with at_hub(cluster) as hub:
+    """One run of these tests a lab: two would stop each other's servers."""
+    with (STATE / "notebooks.lock").open("w") as lock, at_hub(cluster) as hub:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield hub
 
 
@@ -79,12 +82,6 @@ def unit(name):
     return f"jupyter-{name}-singleuser"
 
 
-def processes(host, name):
-    """The numbers of all processes of a unit."""
-    lines = host.check_output("ps -eo pid=,unit=").splitlines()
-    return {line.split()[0] for line in lines if line.split()[1] == f"{name}.service"}
-
-
 def process(host, name):
     """The number of a unit's main process."""
     return host.check_output(f"systemctl show --value -p MainPID {name}")
@@ -116,8 +113,8 @@ def ran(kernel):
 
 
 @pytest.fixture(scope="module")
-def application(ran):
-    return re.search(r"application_\d+_\d+", ran["session"].printed)[0]
+def application(kernel, ran):
+    return application_of(kernel)
 
 
 def test_the_notebook_s_answers_are_right(ran):
@@ -137,7 +134,7 @@ def test_the_notebook_s_answers_are_right(ran):
     assert ran["join"].printed.startswith(f"{len(joined)} rows\n")
     assert table(ran["join"]) == [[str(word) for word in row] for row in joined[:10]]
     size = sum(len(f"{key}\x01{value}\n") for key, value in rows)
-    assert ran["hdfs"].printed.split() == ["rwxr-x---", "test_user", str(size), "kv1.txt"]
+    assert ran["hdfs"].printed.split() == ["rw-r-----", "test_user", str(size), "kv1.txt"]
 
 
 def table(cell):
@@ -378,9 +375,10 @@ def test_a_server_is_its_owner_s(me, other, kernel):
     ):
         assert other.api(method, path, body, base=me.base).status_code == 403, (method, path)
     channels = f"{me.base}/api/kernels/{kernel.id}/channels"
-    me.socket(channels, session_id="x").close()
-    with pytest.raises(InvalidStatus, match="403"):
-        other.socket(channels, session_id="x")
+    with me.socket(channels, session_id="x"):
+        pass
+    with pytest.raises(InvalidStatus, match="403"), other.socket(channels, session_id="x"):
+        pass
     assert other.ask("DELETE", f"/users/{me.name}/server").status_code in (403, 404)
     assert kernel.ok("1 + 1") == "2"
 
@@ -467,11 +465,12 @@ def ports_of(cluster, group, protection, user):
 
 
 def test_a_kernel_s_ports_answer_nobody_in_plain_text(cluster, kernel, ports, other_user):
-    """From the edge and from a worker, to another user: the ten bytes that ZMQ begins with."""
+    """From the edge and from a worker, to another user: no more than ZMQ's first ten bytes."""
     worker = Session(cluster.machine(cluster.hosts("nodemanager")[0]), "nobody", name="zmtp")
     for session in (other_user, worker):
         for where, port, said, why in zmtp(session, ports):
-            assert (said, why) == (b"\xff" + bytes(7) + b"\x01\x7f", "closed"), (where, port)
+            assert (b"\xff" + bytes(7) + b"\x01\x7f").startswith(said), (where, port, said)
+            assert re.search("closed|reset by peer", why), (where, port, why)
     assert kernel.ok("1 + 1") == "2"
 
 
@@ -574,13 +573,13 @@ def test_doors_behind_the_proxy_are_for_the_proxy(hub, me, test_user, other_user
     assert answer.status in (0, 403)
 
 
-def test_hub_and_proxy_have_one_port(host, me):
+def test_hub_and_proxy_have_one_port(cluster, me):
     """None on loopback, where whoever comes first could take the place of one that is down."""
-    lines = host.check_output("ss -H -ltnp").splitlines()
-    for name, ports in (("jupyterhub", set()), ("jupyterhub-proxy", {str(PORT)})):
-        own = processes(host, name)
-        mine = [line for line in lines if own & set(re.findall(r"pid=(\d+)", line))]
-        assert {line.split()[3].rpartition(":")[2] for line in mine} == ports, mine
+    found = listening(cluster, cluster.hosts("jupyter")[0])
+    assert {socket.port for socket in found if socket.user == "jupyter"} == {PORT}
+    # Docker's name server has 127.0.0.11.
+    local = [s for s in found if s.user == "root" and s.loopback and s.address != "127.0.0.11"]
+    assert local == []
 
 
 def test_units_are_hardened_and_bounded(host, me):
@@ -627,15 +626,24 @@ def reached(person):
 def test_a_kernel_that_yarn_killed_is_reported_and_starts_again(
     cluster, kernel, application, test_user
 ):
-    assert kernel.ok("before = 1") is None
+    """By itself, once; and when its owner says so."""
+    kernel.ok("before = 1")
     kernel.statuses.clear()
     test_user.ok(f"yarn application -kill {application}")
     kernel.hears({"dead", "restarting", "autorestarting"})
+    wait("another kernel", kernel.answers, 240)
+    lost = kernel.run("before").error
+    assert "NameError" in lost and application in lost and "was killed in YARN" in lost, lost
+    seen = {application, application_of(kernel)}
     kernel.restart()
-    assert "NameError" in kernel.run("before").error
-    again = re.search(r"application_\d+_\d+", kernel.run(SHIPPED["session"]).printed)[0]
-    assert again != application
-    assert report(cluster, test_user, again)["user"] == "test_user"
+    seen.add(application_of(kernel))
+    assert len(seen) == 3
+    for one in seen:
+        assert report(cluster, test_user, one)["user"] == "test_user"
+
+
+def application_of(kernel):
+    return re.search(r"application_\d+_\d+", kernel.run(SHIPPED["session"]).printed)[0]
 
 
 # --- In words -------------------------------------------------------------------------------------

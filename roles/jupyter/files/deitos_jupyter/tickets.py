@@ -57,7 +57,8 @@ def act(name: str, command: str, data: bytes = b"") -> str:
         check=False,
     )
     if done.returncode:
-        raise OSError(f"{command} for {name}: {done.stderr.decode(errors='replace').strip()}")
+        reason = done.stderr.decode(errors="replace").splitlines()[-1:]
+        raise OSError(f"{command} for {name}: {''.join(reason)}")
     return done.stdout.decode()
 
 
@@ -72,7 +73,10 @@ def keep(name: str, cache: bytes) -> None:
 
 def valid(name: str) -> bool:
     """Whether a person's server has a ticket that is good for a while."""
-    return cache_of(name).exists() and int(act(name, "left")) > 60
+    try:
+        return cache_of(name).exists() and int(act(name, "left")) > 60
+    except OSError:
+        return False
 
 
 def admitted(name: str) -> bool:
@@ -85,24 +89,25 @@ def admitted(name: str) -> bool:
     return subprocess.run(command, cwd="/", timeout=60, check=False).returncode == 0
 
 
-def tend() -> int:
-    failed = 0
+def tend() -> None:
     for directory in sorted(ROOT.iterdir()) if ROOT.exists() else ():
-        name, unit = directory.name, UNIT.format(name=directory.name)
         try:
-            running = subprocess.run(["systemctl", "is-active", "--quiet", unit]).returncode == 0
-            if running and not admitted(name):
-                print(f"{name} may not log in any more: stopping the server")
-                subprocess.run(["systemctl", "stop", unit], check=True)
-            elif running:
-                print(act(name, "renew"), end="")
-            elif cache_of(name).exists() and age(cache_of(name)) > PATIENCE:
-                act(name, "remove")
-                directory.rmdir()
+            tend_one(directory.name)
         except (OSError, KeyError, subprocess.SubprocessError) as error:
             print(error)
-            failed = 1
-    return failed
+
+
+def tend_one(name: str) -> None:
+    unit, cache = UNIT.format(name=name), cache_of(name)
+    running = subprocess.run(["systemctl", "is-active", "--quiet", unit]).returncode == 0
+    if running and not admitted(name):
+        print(f"{name} may not log in any more: stopping the server")
+        subprocess.run(["systemctl", "stop", unit], check=True)
+    elif running and cache.exists():
+        print(act(name, "renew"), end="")
+    elif cache.exists() and age(cache) > PATIENCE:
+        act(name, "remove")
+        cache.parent.rmdir()
 
 
 def age(path: Path) -> float:
@@ -162,7 +167,8 @@ def renew(cache: Path) -> None:
 def main(arguments: list[str]) -> int:
     command, *rest = arguments
     if command == "tend":
-        return tend()
+        tend()
+        return 0
     if command == "admitted":
         return ask_pam(rest[0])
     cache = Path(rest[0])

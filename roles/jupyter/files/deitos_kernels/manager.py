@@ -35,11 +35,12 @@ class Kernel(ServerKernelManager):
         await asyncio.shield(self.restart)
 
     async def _restart(self, *args, **kwargs):
-        if isinstance(self.provisioner, DeitosYarnProvisioner):
+        on_yarn = isinstance(self.provisioner, DeitosYarnProvisioner)
+        if on_yarn:
             # Before the end of the one that runs.
             await self.provisioner.refuse_without_ticket()
         await super().restart_kernel(*args, **kwargs)
-        if isinstance(self.parent, Kernels):
+        if on_yarn and isinstance(self.parent, Kernels):
             self.parent.follow(self.kernel_id)
 
 
