@@ -384,12 +384,8 @@ def test_a_server_is_its_owner_s(me, other, kernel):
     assert kernel.ok("1 + 1") == "2"
 
 
-def test_files_are_their_owner_s(me, other, shell, kernel, host, runtime):
+def test_files_are_their_owner_s(other, shell, kernel, host, runtime):
     """Its home, its ticket, its server's and its kernels' files; with a twin who may."""
-    runtime = (
-        me.well("GET", "/status")
-        and shell.run("/opt/jupyter/bin/jupyter --runtime-dir").out.split()[-1]
-    )
     home = host.check_output("getent passwd test_user").split(":")[5]
     files = shell.run(f"find {runtime} {TICKETS}/test_user ~/pyspark.ipynb -type f").out.split()
     files = [path for path in files if path.startswith("/")]
