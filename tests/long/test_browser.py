@@ -19,6 +19,7 @@ from playwright.sync_api import Error, expect
 from siterun import run_site
 
 NOTEBOOKS = ROOT / "inventories/notebooks"
+RELEASES = ("jupyterhub", "deitos-python-kernel", "llama")
 SHIPPED = ROOT / "examples/pyspark.ipynb"
 SHOT = Path(os.environ.get("RESULTS") or ROOT / "results") / "notebook.png"
 # A busy machine takes its time.
@@ -29,7 +30,10 @@ PATIENCE = 300_000
 def cluster(machines):
     """The lab with a hub on its edge host."""
     subprocess.run(["sh", str(ROOT / "tests/browser.sh")], check=True)
-    subprocess.run([sys.executable, str(ROOT / "lab/wheels/build.py")], check=True, cwd=ROOT)
+    build = [sys.executable, str(ROOT / "lab/wheels/build.py"), *RELEASES]
+    model = [sys.executable, str(ROOT / "tests/integration/tiny_gguf.py")]
+    for command in (build, model):
+        subprocess.run(command, check=True, cwd=ROOT)
     run = run_site(f"-i {NOTEBOOKS}")
     assert (run.status, run.failed) == ("successful", [])
     return Cluster(NOTEBOOKS)

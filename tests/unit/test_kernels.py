@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -322,6 +323,107 @@ def test_the_next_kernel_says_what_became_of_the_last(state, said):
 
 def test_long_reasons_are_cut():
     assert len(words.ended_early(APP | {"state": "FAILED", "diagnostics": "x" * 9999})) < 700
+
+
+# --- The specs ----------------------------------------------------------------------------------
+
+PLAYBOOK = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars_files: [{role}/defaults/main.yml, {role}/vars/main/hub.yml, {role}/vars/main/kernels.yml]
+  tasks:
+    - ansible.builtin.copy:
+        dest: "{place}/{{{{ item.path | dirname | basename }}}}.json"
+        content: "{{{{ item.content }}}}"
+        mode: "0600"
+      loop: "{{{{ jupyter_kernel_spec_files | selectattr('content', 'defined') }}}}"
+"""
+SITE = {
+    "ansible_python_interpreter": sys.executable,
+    "cluster_nameservice": "deitos",
+    "cluster_spark_home": "/opt/spark",
+    "cluster_spark_conf_dir": "/etc/spark",
+    "jupyter_python_url": "file:///srv/kernel-1.tar.gz",
+    "jupyter_python_checksum": "sha256:" + "0" * 64,
+    "jupyter_kernels": [
+        {"name": "plain", "display_name": "Plain", "mode": "yarn"},
+        {
+            "name": "large",
+            "display_name": "Large",
+            "mode": "yarn",
+            "driver_memory_mb": 4096,
+            "executor_memory_mb": 2048,
+            "executor_cores": 2,
+            "max_executors": 7,
+            "queue": "reports",
+            "python_archive": "hdfs:///envs/more.tar.gz",
+            "conf": {"spark.sql.shuffle.partitions": 8},
+        },
+        {"name": "local", "display_name": "Local", "mode": "local", "conf": {"spark.a": "b c"}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory):
+    """What the role writes for some kernels."""
+    place = tmp_path_factory.mktemp("specs")
+    role = FILES.parent
+    for name in ("files", "templates"):
+        (place / name).symlink_to(role / name)
+    (place / "play.yml").write_text(PLAYBOOK.format(role=role, place=place))
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,"),
+            *("-e", json.dumps(SITE), str(place / "play.yml")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {path.stem: json.loads(path.read_text()) for path in place.glob("*.json")}
+
+
+def test_a_kernel_on_yarn_is_a_job_of_spark_s(specs):
+    spec = specs["plain"]
+    program, *options, script = spec["argv"]
+    assert program == "/usr/local/bin/spark-submit"
+    assert script.endswith("/deitos_kernels/launcher.py")
+    assert "--conf=spark.submit.deployMode=cluster" in options
+    assert "--conf=spark.pyspark.python=./python/kernel-1/bin/python" in options
+    assert not any("memory" in option for option in options)
+    assert spec["metadata"]["kernel_provisioner"] == {"provisioner_name": "deitos-yarn"}
+
+
+def test_every_size_reaches_spark(specs):
+    assert {
+        "--conf=spark.driver.memory=4096m",
+        "--conf=spark.executor.memory=2048m",
+        "--conf=spark.executor.cores=2",
+        "--conf=spark.dynamicAllocation.maxExecutors=7",
+        "--conf=spark.yarn.queue=reports",
+        "--conf=spark.yarn.dist.archives=hdfs:///envs/more.tar.gz#python",
+        "--conf=spark.pyspark.python=./python/bin/python",
+        "--conf=spark.sql.shuffle.partitions=8",
+    } <= set(specs["large"]["argv"])
+
+
+def test_a_local_kernel_has_its_driver_here(specs):
+    spec = specs["local"]
+    assert spec["argv"][0] == "/opt/jupyter-python/bin/python"
+    assert spec["argv"][-1] == "{connection_file}"
+    options = shlex.split(spec["env"]["PYSPARK_SUBMIT_ARGS"])
+    assert {"--conf=spark.submit.deployMode=client", "--conf=spark.a=b c"} <= set(options)
+    assert options[-1] == "pyspark-shell"
+
+
+def test_every_kernel_is_encrypted_and_interrupted_by_message(specs):
+    assert set(specs) == {"plain", "large", "local"}
+    for spec in specs.values():
+        assert spec["metadata"]["supported_encryption"] == ["curve"]
+        assert spec["interrupt_mode"] == "message"
 
 
 # --- The kernel's file --------------------------------------------------------------------------

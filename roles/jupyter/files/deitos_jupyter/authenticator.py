@@ -11,12 +11,16 @@ import pwd
 from dataclasses import dataclass
 
 from jupyterhub import auth
+from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.login import LoginHandler
 from tornado import web
 from traitlets import List, Unicode
 
 from . import kerberos, tickets
 from .kerberos import Refused
+
+# JupyterHub 6.1.1 asks this of every request whose account is refused, and says it of some.
+BaseHandler._token_authenticated = False
 
 
 @dataclass(frozen=True)

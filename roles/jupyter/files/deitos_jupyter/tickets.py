@@ -52,6 +52,7 @@ def act(name: str, command: str, data: bytes = b"") -> str:
         group=person.pw_gid,
         extra_groups=[],
         env={},
+        umask=0o077,
         cwd="/",
         timeout=60,
         check=False,
@@ -172,7 +173,6 @@ def main(arguments: list[str]) -> int:
     if command == "admitted":
         return ask_pam(rest[0])
     cache = Path(rest[0])
-    os.umask(0o077)
     if command == "store":
         store(cache, sys.stdin.buffer.read())
     elif command == "renew":
