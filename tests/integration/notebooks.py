@@ -240,18 +240,23 @@ class Kernel:
 
     def open(self):
         """Connect, and see that it answers."""
+        self.connect()
+        wait("the kernel", self.answers, KERNEL)
+
+    def connect(self):
         self.way.close()
         way = self.person.socket(f"/api/kernels/{self.id}/channels", session_id=self.name)
         self.channel = self.way.enter_context(way)
-        wait("the kernel", self.answers, KERNEL)
 
     def answers(self):
-        """Whether the kernel says what it is."""
-        asked = self.send("kernel_info_request", {})
-        return any(
-            message["msg_type"] == "kernel_info_reply"
-            for message in self.listen(10, asked, until={"kernel_info_reply"})
-        )
+        """Whether the kernel says what it is; connects anew where the server hung up."""
+        wanted = "kernel_info_reply"
+        try:
+            asked = self.send("kernel_info_request", {})
+            return wanted in {m["msg_type"] for m in self.listen(10, asked, until={wanted})}
+        except ConnectionClosed:
+            self.connect()
+            return False
 
     def send(self, kind, content, channel="shell"):
         """Send a message; returns its number."""

@@ -51,6 +51,7 @@ class Kernels(AsyncMappingKernelManager):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        self.starting = set()
         Yarn.instance(parent=self).reap_soon()
 
     @default("kernel_manager_class")
@@ -60,16 +61,30 @@ class Kernels(AsyncMappingKernelManager):
     async def _async_start_kernel(self, *, kernel_id=None, **kwargs):
         if kernel_id in self:
             return await super()._async_start_kernel(kernel_id=kernel_id, **kwargs)
-        if len(self._kernels.keys() | self._pending_kernels.keys()) >= self.max_kernels:
+        if len(self._kernels.keys() | self.starting) >= self.max_kernels:
             raise Refused(words.too_many(self.max_kernels), 403)
         kernel_id = kernel_id or str(uuid.uuid4())
+        self.starting.add(kernel_id)
         try:
             return await super()._async_start_kernel(kernel_id=kernel_id, **kwargs)
         finally:
+            self.starting.discard(kernel_id)
             # One that failed would be waited for when the server stops.
             self._pending_kernels.pop(kernel_id, None)
 
     start_kernel = _async_start_kernel
+
+    def __bool__(self):
+        """Or a server that has no kernel yet would not end the one that starts."""
+        return True
+
+    async def shutdown_all(self, now=False):
+        """End all kernels; those that start need not first have done so."""
+        starts = [self._pending_kernels[one] for one in self.starting & set(self._pending_kernels)]
+        for start in starts:
+            start.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
+        await super().shutdown_all(now=now)
 
     def follow(self, kernel_id):
         """Listen where the kernel is now, and have notebooks connect anew."""

@@ -182,7 +182,7 @@ class DeitosYarnProvisioner(YarnProvisioner):
         try:
             self.resource_mgr = self.yarn.manager()
         except Exception as error:
-            raise Refused(words.no_yarn(error), 503) from error
+            raise Refused(words.no_yarn(error)) from error
         self.rm_addr = self.resource_mgr.get_active_endpoint()
 
     def _resolve_transport_encryption(self, policy):
@@ -254,7 +254,7 @@ class DeitosYarnProvisioner(YarnProvisioner):
             if app and app["state"] in words.FINAL_STATES:
                 raise Refused(words.ended_early(app))
             if time.monotonic() > deadline:
-                raise Refused(words.too_slow(app, self.yarn.launch_seconds), 503)
+                raise Refused(words.too_slow(app, self.yarn.launch_seconds))
         said = line.said.result()
         if "error" in said:
             raise Refused(words.failed_inside(said["error"], self.application_id))
