@@ -5,6 +5,7 @@ The screenshot of docs/notebooks.md is one that this test left in RESULTS.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def cluster(machines):
 def alice(cluster, tmp_path_factory):
     """alice with a password of her own; as on her first day in the end."""
     people = People(cluster, tmp_path_factory.mktemp("people"))
+    cluster.first("jupyter").run("rm -f /home/alice/pyspark.ipynb")
     assert people.change("alice", people.renew("alice"), NEW_PASSWORD).rc == 0
     yield NEW_PASSWORD
     people.renew("alice")
@@ -100,6 +102,9 @@ def run_all(page, path):
     cells = notebook(path)
     prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
     expect(prompts).to_have_count(len(cells))
+    # Until its kernel has started, JupyterLab would ask for one.
+    kernel = json.loads(path.read_text())["metadata"]["kernelspec"]["display_name"]
+    expect(page.get_by_text(f"{kernel} | Idle")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     expect(prompts.last).to_have_text(f"[{len(cells)}]:", timeout=PATIENCE)
