@@ -77,7 +77,7 @@ def test_a_browser_that_does_not_know_the_authority_stays_away(cluster, url, tmp
 def test_alice_runs_the_notebook(page, url, alice):
     log_in(page, url, "alice", alice)
     run_all(page, SHIPPED)
-    for said in ("500 rows in kv1.txt", "Key: 0, Value: val_0", "rwxr-x---"):
+    for said in ("500 rows in kv1.txt", "Key: 0, Value: val_0", "rw-r-----"):
         expect(page.locator(".jp-OutputArea-output").filter(has_text=said)).to_have_count(1)
     expect(page.locator(".jp-RenderedText[data-mime-type*='error']")).to_have_count(0)
     shoot(page, SHOT)
