@@ -53,7 +53,6 @@ def test_deferred_restarts_wait_for_the_operator(converged):
 
     run = run_site()
     assert (run.status, run.failed) == ("successful", [])
-    assert HANDLERS not in machine.check_output("cat /etc/hadoop/hdfs-site.xml")
 
 
 def test_new_keys_for_a_master_and_a_worker(converged):
