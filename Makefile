@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Each step needs what the one before it made.
+.NOTPARALLEL:
 
 # The lab's name: its machines, network, domain and realm follow from it.
 LAB ?= deitos
@@ -94,11 +96,11 @@ sanity: setup ## ansible-test sanity on the collection
 	@echo "make: ansible-test sanity"
 	@python tests/sanity/run.py
 
-.PHONY: molecule
-molecule: setup
+# One Molecule scenario: it makes a lab of its own, and removes it again.
+scenario-%: setup
 	@python lab/lab.py releases
-	@echo "make: the whole site on a lab of its own (molecule scenario default)"
-	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name default
+	@echo "make: molecule scenario $*"
+	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name $*
 
 .PHONY: test
 test: ## All that CI runs: lint, unit, sanity, the whole site in a lab of its own
@@ -106,25 +108,23 @@ test: ## All that CI runs: lint, unit, sanity, the whole site in a lab of its ow
 	@$(MAKE) lint
 	@$(MAKE) unit
 	@$(MAKE) sanity
-	@$(MAKE) molecule
+	@$(MAKE) scenario-default
 	@python tests/count.py $(RESULTS)
 
+# A part that fails does not hide what the others would have found.
 .PHONY: test-long
-test-long: setup ## Everything else: further scenarios, the chain of killed runs, the benchmarks
+test-long: ## Everything else: further scenarios, the chain of killed runs, the benchmarks
 	@rm -rf $(RESULTS)
+	@status=0; \
+	    $(MAKE) --keep-going $(addprefix scenario-,identity warehouse notebooks llama) long bench || status=$$?; \
+	    $(PYTHON) tests/count.py $(RESULTS) || status=$$?; \
+	    exit $$status
+
+.PHONY: long
+long: setup
 	@python lab/lab.py releases
-	@echo "make: the identity plane alone (molecule scenario identity)"
-	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name identity
-	@echo "make: PostgreSQL, Hive and Spark on three machines (molecule scenario warehouse)"
-	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name warehouse
-	@echo "make: notebooks on the whole site (molecule scenario notebooks)"
-	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name notebooks
-	@echo "make: the model server on a machine of its own (molecule scenario llama)"
-	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name llama
 	@echo "make: long tests"
 	@pytest --verbose --junit-xml=$(RESULTS)/long.xml tests/long
-	@$(MAKE) bench
-	@python tests/count.py $(RESULTS)
 
 .PHONY: bench
 bench: setup ## Time the modules, the model server, a cold converge, and one that changes nothing

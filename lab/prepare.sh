@@ -13,22 +13,8 @@ docker info >/dev/null 2>&1 || command -v dockerd >/dev/null 2>&1 || packages="$
 
 say() { echo "prepare: $*" >&2; }
 
-missing=""
-for package in $packages; do
-    state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
-    [ "$state" = installed ] || missing="$missing $package"
-done
-if [ -n "$missing" ]; then
-    if [ "$(id -u)" != 0 ]; then
-        say "not root: install these yourself, then run this again:$missing"
-        exit 1
-    fi
-    say "installing$missing"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -o DPkg::Lock::Timeout=300 update -q >/dev/null
-    # shellcheck disable=SC2086  # a list of words
-    apt-get -o DPkg::Lock::Timeout=300 install -qy --no-install-recommends $missing >/dev/null
-fi
+# shellcheck disable=SC2086  # a list of words
+sh "$(dirname "$0")/install.sh" prepare $packages
 
 if ! docker info >/dev/null 2>&1; then
     if [ -d /run/systemd/system ]; then

@@ -175,15 +175,19 @@ class Person:
         finally:
             kernel.end()
 
-    def session(self, spec, path="tests.ipynb"):
-        """A notebook's session, whose kernel has been started."""
+    def ask_session(self, spec, path):
+        """The answer to JupyterLab's request for a notebook's session."""
         words = {"kernel": {"name": spec}, "name": path, "path": path, "type": "notebook"}
-        answer = self.web.post(
+        return self.web.post(
             f"{self.base}/api/sessions",
             json=words,
             headers={"X-XSRFToken": self.cookie("_xsrf", f"{self.base}/")},
             timeout=KERNEL,
         )
+
+    def session(self, spec, path="tests.ipynb"):
+        """A notebook's session, whose kernel has been started."""
+        answer = self.ask_session(spec, path)
         assert answer.status_code == 201, f"{answer.status_code}: {answer.text}"
         return answer.json()
 

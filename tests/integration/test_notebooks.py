@@ -648,13 +648,7 @@ def application_of(kernel):
 
 def refusal(person, spec, path="refused.ipynb"):
     """What a notebook says when its kernel cannot start."""
-    words = {"kernel": {"name": spec}, "name": path, "path": path, "type": "notebook"}
-    answer = person.web.post(
-        f"{person.base}/api/sessions",
-        json=words,
-        headers={"X-XSRFToken": person.cookie("_xsrf", f"{person.base}/")},
-        timeout=240,
-    )
+    answer = person.ask_session(spec, path)
     assert answer.status_code >= 400, answer.text
     assert "Traceback" not in answer.json()["message"]
     return answer.json()["message"]
