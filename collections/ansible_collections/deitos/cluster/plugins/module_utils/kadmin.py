@@ -7,6 +7,7 @@ kadmin exits with status 0 whatever happened, so everything is learnt from what 
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import datetime
 import functools
@@ -44,7 +45,12 @@ ATTRIBUTES = {
 
 
 class KadminError(Exception):
-    """kadmin cannot be used at all: not installed, no database, refused, silent."""
+    """kadmin cannot be used at all, or no more: not installed, no database, refused, silent."""
+
+    def __init__(self, message, answers=()):
+        """`answers` are to the commands that it did before its end."""
+        super().__init__(message)
+        self.answers = answers
 
 
 class ItemError(Problem):
@@ -213,13 +219,11 @@ def parse_time(text):
     try:
         # Python before 3.11 does not know Z.
         moment = datetime.datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", value))
-    except ValueError:
+        epoch = calendar.timegm(moment.utctimetuple())
+    except (ValueError, OverflowError):
         raise ItemError(
             f"'{text}' is not 'never' nor a time such as '2031-12-31' or '2031-12-31T18:00:00Z'"
         ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    epoch = int(moment.timestamp())
     if not 0 < epoch < 2**32:
         raise ItemError(f"'{text}' is outside of the years a KDC can store (1970 to 2106)")
     return epoch
@@ -229,8 +233,7 @@ def format_time(epoch):
     """Epoch seconds as kadmin reads them, and as a person does."""
     if not epoch:
         return "never"
-    moment = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epoch))
 
 
 def format_interval(seconds):
@@ -419,6 +422,15 @@ class Kadmin:
         writer.join()
         return answers
 
+    def attempt(self, commands):
+        """The same for commands that change something, where an end before its time must not hide
+        what was done: (the answers there are, the KadminError or None).
+        """
+        try:
+            return self.run(commands), None
+        except KadminError as error:
+            return error.answers, error
+
     def _write(self, data):
         try:
             self.process.stdin.write(data)
@@ -452,12 +464,13 @@ class Kadmin:
                 self.process.kill()
                 raise KadminError(
                     f"{self.argv[0]} gave no answer for {self.timeout} s; it last said: "
-                    + self._tail(buffer, start)
+                    + self._tail(buffer, start),
+                    answers,
                 )
             chunk = os.read(output, 1 << 18)
             if not chunk:
                 raise KadminError(
-                    f"{self.argv[0]} ended before its time: " + self._tail(buffer, start)
+                    f"{self.argv[0]} ended before its time: " + self._tail(buffer, start), answers
                 )
             deadline = time.monotonic() + self.timeout
             buffer += chunk

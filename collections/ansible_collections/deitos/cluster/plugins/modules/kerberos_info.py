@@ -101,7 +101,7 @@ keytabs:
       - {principal: host/worker1.example.org@EXAMPLE.ORG, kvno: 1, enctype: aes128-cts-hmac-sha1-96}
 """
 
-import datetime
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import atomic
@@ -130,7 +130,7 @@ def shown_time(epoch):
     """ISO 8601, or None for never."""
     if not epoch:
         return None
-    return datetime.datetime.fromtimestamp(epoch, datetime.UTC).isoformat()
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(epoch))
 
 
 def shown_principal(found):

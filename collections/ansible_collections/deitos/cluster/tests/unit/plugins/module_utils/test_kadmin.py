@@ -116,10 +116,19 @@ def test_times(text, epoch):
     assert kadmin.parse_time(text) == epoch
 
 
-@pytest.mark.parametrize("text", ["", "tomorrow", "31.12.2031", "1960-01-01", "2107-01-01"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "tomorrow", "31.12.2031", "1960-01-01", "2107-01-01", "0001-01-01T00:00:00+05:00"],
+)
 def test_bad_times_are_refused(text):
     with pytest.raises(ItemError, match=r"never|years"):
         kadmin.parse_time(text)
+
+
+def test_times_on_hosts_with_an_older_python(monkeypatch):
+    monkeypatch.delattr(kadmin.datetime, "UTC", raising=False)  # new in 3.11
+    assert kadmin.parse_time("2031-12-31") == 1956441600
+    assert kadmin.format_time(3787009445) == "2090-01-02 03:04:05 UTC"
 
 
 def test_a_principal_is_read_from_its_terse_line():
@@ -278,6 +287,15 @@ def test_a_program_that_dies_midway(tmp_path):
         pytest.raises(KadminError, match=r"ended before its time: lost contact"),
     ):
         session.run([["get_principal", "a"], ["get_principal", "b"]])
+
+
+def test_what_was_done_before_the_end_is_told(tmp_path):
+    step = "printf '\\nkadmin.local:  '; read line; "
+    path = program(tmp_path, step + "printf 'first done'; " + step + "echo 'lost contact'\n")
+    with Kadmin([path]) as session:
+        answers, error = session.attempt([["a"], ["b"], ["c"]])
+    assert answers == ["first done\n"]
+    assert "lost contact" in str(error)
 
 
 @pytest.mark.parametrize(
