@@ -78,6 +78,8 @@ options:
         description:
           - Give the principal new keys (or O(principals[].password), or a new
             O(principals[].initial_password)). Changes something each time.
+          - With any new key the KDC ends C(needchange) and counts the password's expiry anew by the
+            policy, unless O(principals[].flags) and O(principals[].password_expires) give them.
         type: bool
       max_key_age:
         description:
@@ -162,6 +164,8 @@ options:
     description:
       - Give the principal new keys (or O(password), or a new O(initial_password)). Changes
         something each time.
+      - With any new key the KDC ends C(needchange) and counts the password's expiry anew by the
+        policy, unless O(flags) and O(password_expires) give them.
     type: bool
   max_key_age:
     description:
@@ -217,7 +221,9 @@ options:
     description:
       - Where O(initial_password) leaves its files, named after the principal without its realm
         (C(/) is written C(%2F)). Made with mode 0700 when missing.
-      - The file of a principal is removed with the principal.
+      - A new password lies in a file that ends in C(~new) until the KDC has taken it. One that is
+        left by a run that was cut off may be the principal's password, or not.
+      - The files of a principal are removed with the principal.
     type: path
     default: /var/lib/deitos/initial-passwords
 seealso:
@@ -304,6 +310,7 @@ errors:
 """
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import string
@@ -364,6 +371,9 @@ NUMBERS = {
     "expires": ("-expire", parse_time, format_time),
     "password_expires": ("-pwexpire", parse_time, format_time),
 }
+
+# The actions that give a principal its password.
+NEW_KEY = ("create", "password")
 
 # Characters that cannot be mistaken for another when read from a screen.
 READABLE = {
@@ -426,27 +436,51 @@ def _flags(item):
     return flags
 
 
+@dataclasses.dataclass
+class Command:
+    """A command for kadmin, and what it changes."""
+
+    action: str
+    words: list
+    good: str  # the end of its answer when all is well
+    before: dict
+    after: dict
+
+
 class Step:
-    """What is to be done to one principal."""
+    """What is to be done to one principal, one command after the other, up to a refusal."""
 
     def __init__(self, name):
         self.name = name
-        self.actions = []
-        self.commands = []  # (kadmin's words, the end of its answer when all is well)
-        self.before = {}
-        self.after = {}
+        self.commands = []
+        self.done = 0
+        self.failure = None
         self.gone = self.new = False
         self.initial_password = None
 
-    def do(self, action, words, good):
+    def do(self, action, words, good, before=None, after=None):
         """Add a command; one that kadmin cannot take is this item's error."""
         command_line(words)
-        self.actions.append(action)
-        self.commands.append((words, good))
+        self.commands.append(Command(action, words, good, before or {}, after or {}))
 
-    def note(self, key, before, after):
-        """Add a line to the diff."""
-        self.before[key], self.after[key] = before, after
+    @property
+    def next(self):
+        """The command that is due, or None."""
+        if self.failure or self.done == len(self.commands):
+            return None
+        return self.commands[self.done]
+
+    def take(self, answer):
+        """See to kadmin's answer to the command that was due."""
+        if any(line.endswith(self.next.good) for line in answer.splitlines()):
+            self.done += 1
+        else:
+            self.failure = complaint(answer)
+
+    @property
+    def has_key(self):
+        """Whether the KDC has taken the new key or password."""
+        return any(one.action in NEW_KEY for one in self.commands[: self.done])
 
 
 def shown(values):
@@ -485,7 +519,12 @@ class Planner:
         """Current principals, policies and, where a password must be compared, keys."""
         self.current = self.kadmin.get_principals(wanted)
         self.policies = self.kadmin.get_policies(
-            item.values["policy"] for item in wanted.values() if item.values.get("policy")
+            {
+                self._policy(principal, item)
+                for principal, item in wanted.items()
+                if item.values.get("policy") or item.item["initial_password"]
+            }
+            - {""}
         )
         self.keys = extract(
             self.kadmin,
@@ -496,8 +535,16 @@ class Planner:
                 and item.item["password"] is not None
                 and item.state != "absent"
                 and isinstance(self.current[principal], dict)
+                and self.current[principal]["keys"]
             ],
         )
+
+    def _policy(self, principal, wanted):
+        """The policy that a new password is judged by; a new principal gets the KDC's default."""
+        if "policy" in wanted.values:
+            return wanted.values["policy"]
+        current = self.current[principal]
+        return current["policy"] if isinstance(current, dict) else "default"
 
     def plan(self, principal, wanted):
         """The Step for one principal, or None when it is as it should be."""
@@ -511,8 +558,8 @@ class Planner:
             if current is None:
                 return None
             step.gone = True
-            step.do("remove", ["delete_principal", "-force", word], " deleted.")
-            step.before = {"state": "present"}
+            words = ["delete_principal", "-force", word]
+            step.do("remove", words, " deleted.", before={"state": "present"})
             return step
         policy = wanted.values.get("policy")
         if policy:
@@ -522,10 +569,9 @@ class Planner:
             if self.policies[policy] is None and not self.check_mode:
                 raise ItemError(f"policy '{policy}' does not exist")
         if current is None:
-            self._create(step, word, wanted)
+            self._create(step, word, principal, wanted)
         else:
-            self._keys(step, word, wanted, current)
-            self._modify(step, word, wanted, current)
+            self._change(step, word, principal, wanted)
         return step if step.commands else None
 
     def _protect(self, principal, wanted):
@@ -538,58 +584,84 @@ class Planner:
         if name == "K/M" and (wanted.item["rotate"] or wanted.max_key_age or wanted.has_password):
             raise ItemError("the master key is changed with kdb5_util, not here")
 
-    def _secret(self, step, wanted, flags):
+    def _secret(self, step, principal, wanted, flags):
         """kadmin's words for the new key, and the flag that a first password carries."""
         if wanted.item["password"] is not None:
             return ["-pw", wanted.item["password"]]
         if wanted.item["initial_password"]:
-            policy = self.policies.get(wanted.values.get("policy")) or {}
-            step.initial_password = make_password(policy.get("min_length", 0))
+            policy = self.policies.get(self._policy(principal, wanted))
+            length = policy["min_length"] if isinstance(policy, dict) else 0
+            step.initial_password = make_password(length)
             flags["needchange"] = True
             return ["-pw", step.initial_password]
         return ["-randkey"]
 
-    def _create(self, step, word, wanted):
+    def _create(self, step, word, principal, wanted):
         flags = dict(wanted.flags)
-        words = ["add_principal", *self._secret(step, wanted, flags)]
-        # Without this, a policy named "default" would be taken.
-        values = dict(wanted.values)
+        secret = self._secret(step, principal, wanted, flags)
+        after = {"state": wanted.state, **shown(wanted.values)}
+        after.update(("flag " + name, on) for name, on in wanted.flags.items())
         step.new = True
-        step.do("create", [*words, *arguments(values, flags), word], " created.")
-        step.after = {"state": wanted.state, **shown(values)}
-        step.after.update(("flag " + name, on) for name, on in wanted.flags.items())
+        words = ["add_principal", *secret, *arguments(wanted.values, flags), word]
+        step.do("create", words, " created.", after=after)
 
-    def _keys(self, step, word, wanted, current):
-        item = wanted.item
-        keep = ["-keepold"] if item["keep_old_keys"] is not False else []
-        new = bool(item["rotate"])
-        age = self.now - current["last_password_change"]
-        if wanted.max_key_age and age > wanted.max_key_age:
-            new = True
-        if not current["keys"] and not wanted.has_password:
-            new = True  # a principal without keys is of no use to anybody
-        if item["update_password"] == ALWAYS and item["password"] is not None:
-            new = new or not self._has_password(step, wanted, current)
+    def _change(self, step, word, principal, wanted):
+        item, current = wanted.item, self.current[principal]
+        values, flags = dict(wanted.values), dict(wanted.flags)
+        # What the KDC has when a command is done: it changes some things by itself.
+        found = dict(current, flags=dict(current["flags"]))
+        if values.get("policy", current["policy"]) != current["policy"]:
+            found["password_expires"] = None
+        new = self._key_is_due(principal, wanted)
+        late_values, late_flags = {}, {}
         if new:
-            flags = {}
-            secret = self._secret(step, wanted, flags)
-            action = "password" if wanted.has_password else "keys"
-            good = " changed." if wanted.has_password else " randomized."
-            step.do(action, ["change_password", *secret, *keep, word], good)
-            wanted.flags.update(flags)
-            step.note("key version", current["kvno"], current["kvno"] + 1)
+            secret = self._secret(step, principal, wanted, flags)
+            late_values = {key: values.pop(key) for key in ("password_expires",) if key in values}
+            late_flags = {key: flags.pop(key) for key in ("needchange",) if key in flags}
+        # Before the key, so that a new password is judged by the policy that is wanted.
+        self._modify(step, word, current, found, values, flags)
+        if new:
+            before, after = {"key version": current["kvno"]}, {"key version": current["kvno"] + 1}
+            if current["flags"]["needchange"] and not late_flags.get("needchange"):
+                before["flag needchange"], after["flag needchange"] = True, False
+            keep = ["-keepold"] if item["keep_old_keys"] is not False else []
+            words = ["change_password", *secret, *keep, word]
+            if wanted.has_password:
+                step.do("password", words, " changed.", before, after)
+            else:
+                step.do("keys", words, " randomized.", before, after)
+            found["password_expires"] = None
+            found["flags"]["needchange"] = False
+            self._modify(step, word, current, found, late_values, late_flags)
         versions = {key["kvno"] for key in current["keys"]}
         if item["purge_old_keys"] and not new and len(versions) > 1:
-            step.do("purge", ["purgekeys", word], " purged.")
-            step.note("key versions", sorted(versions), [max(versions)])
+            before, after = {"key versions": sorted(versions)}, {"key versions": [max(versions)]}
+            step.do("purge", ["purgekeys", word], " purged.", before, after)
+        if item["unlock"] and current["failures"]:
+            before, after = {"failed logins": current["failures"]}, {"failed logins": 0}
+            step.do("unlock", ["modify_principal", "-unlock", word], " modified.", before, after)
 
-    def _has_password(self, step, wanted, current):
-        principal = Principal.parse(step.name)
-        entries = self.keys[Principal(wanted.principal.components, principal.realm)]
+    def _key_is_due(self, principal, wanted):
+        item, current = wanted.item, self.current[principal]
+        if item["rotate"]:
+            return True
+        if wanted.max_key_age:
+            age = self.now - current["last_password_change"]
+            if age > wanted.max_key_age:
+                return True
+        if item["update_password"] == ALWAYS and item["password"] is not None:
+            return not self._has_password(principal, wanted)
+        # Without keys it is of no use to anybody.
+        return not current["keys"] and not wanted.has_password
+
+    def _has_password(self, principal, wanted):
+        current = self.current[principal]
+        # A salt of its own cannot be seen from here.
+        if not current["keys"] or any(key["salt"] for key in current["keys"]):
+            return False
+        entries = self.keys[principal]
         if isinstance(entries, ItemError):
             raise entries
-        if any(key["salt"] for key in current["keys"]):
-            return False  # a salt of its own cannot be seen from here
         salt = (principal.realm + "".join(principal.components)).encode("utf-8")
         password = wanted.item["password"].encode("utf-8")
         newest = max(entry.kvno for entry in entries)
@@ -601,24 +673,22 @@ class Planner:
         return False
 
     @staticmethod
-    def _modify(step, word, wanted, current):
-        values = {key: value for key, value in wanted.values.items() if current[key] != value}
-        flags = {name: on for name, on in wanted.flags.items() if current["flags"][name] != on}
-        if values or flags:
-            if "allow_tix" in flags:
-                action = "enable" if flags["allow_tix"] else "disable"
-            else:
-                action = "modify"
-            words = ["modify_principal", *arguments(values, flags), word]
-            step.do(action, words, " modified.")
-            before, after = shown({key: current[key] for key in values}), shown(values)
-            for key, value in after.items():
-                step.note(key, before[key], value)
-            for name, on in flags.items():
-                step.note("flag " + name, not on, on)
-        if wanted.item["unlock"] and current["failures"]:
-            step.do("unlock", ["modify_principal", "-unlock", word], " modified.")
-            step.note("failed logins", current["failures"], 0)
+    def _modify(step, word, current, found, values, flags):
+        """Give what differs from what will be found; show what differs from now."""
+        values = {key: value for key, value in values.items() if found[key] != value}
+        flags = {name: on for name, on in flags.items() if found["flags"][name] != on}
+        if not values and not flags:
+            return
+        action = "modify"
+        if "allow_tix" in flags:
+            action = "enable" if flags["allow_tix"] else "disable"
+        words = ["modify_principal", *arguments(values, flags), word]
+        new = {key: value for key, value in values.items() if current[key] != value}
+        before, after = shown({key: current[key] for key in new}), shown(new)
+        for name, on in flags.items():
+            if current["flags"][name] != on:
+                before["flag " + name], after["flag " + name] = not on, on
+        step.do(action, words, " modified.", before, after)
 
 
 class PasswordFiles:
@@ -638,18 +708,43 @@ class PasswordFiles:
             safe = "%2E" + safe[1:]
         return os.path.join(self.directory, safe)
 
-    def write(self, name, password):
-        """Leave a password; it is there before the KDC knows it."""
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        if os.stat(self.directory).st_mode & 0o077:
-            raise ItemError(
-                f"{self.directory} is open to others; it must be mode 0700 to keep a password"
-            )
-        write_atomic(self.path(name), (password + "\n").encode("ascii"), mode="0600")
+    @staticmethod
+    @contextlib.contextmanager
+    def _told():
+        """A file that cannot be written is the fault of one item."""
+        try:
+            yield
+        except OSError as error:
+            raise ItemError(f"its first password cannot be kept: {error}") from None
+
+    def _new(self, name):
+        # No name of a principal makes a tilde.
+        return self.path(name) + "~new"
+
+    def offer(self, name, password):
+        """Leave a password beside its place; it is there before the KDC knows it."""
+        with self._told():
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            if os.stat(self.directory).st_mode & 0o077:
+                raise ItemError(
+                    f"{self.directory} is open to others; it must be mode 0700 to keep a password"
+                )
+            write_atomic(self._new(name), (password + "\n").encode("ascii"), mode="0600")
+
+    def accept(self, name):
+        """The KDC has taken the password: it replaces an older one."""
+        with self._told():
+            os.replace(self._new(name), self.path(name))
+
+    def withdraw(self, name):
+        """The KDC has refused the password; an older one stays good."""
+        with self._told(), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._new(name))
 
     def remove(self, name):
-        """Forget a password."""
-        with contextlib.suppress(FileNotFoundError):
+        """Forget all passwords of a principal."""
+        self.withdraw(name)
+        with self._told(), contextlib.suppress(FileNotFoundError):
             os.unlink(self.path(name))
 
 
@@ -658,40 +753,48 @@ def _percent(character):
 
 
 def apply(kadmin, report, steps, files):
-    """Send all commands at once, and see to each answer."""
+    """Send the first command of all steps at once, then the second of those that have one."""
     ready = []
     for step in steps:
         with report.item(step.name):
             if step.initial_password:
-                files.write(step.name, step.initial_password)
+                files.offer(step.name, step.initial_password)
             ready.append(step)
-    commands = [words for step in ready for words, _good in step.commands]
-    answers = iter(kadmin.run(commands))
+    broken = None
+    while not broken and any(step.next for step in ready):
+        due = [step for step in ready if step.next]
+        answers, broken = kadmin.attempt([step.next.words for step in due])
+        for step, answer in zip(due, answers):
+            step.take(answer)
     for step in ready:
         with report.item(step.name):
-            failure, done = None, []
-            for action, (_words, good) in zip(step.actions, step.commands):
-                answer = next(answers)
-                if any(line.endswith(good) for line in answer.splitlines()):
-                    done.append(action)
-                else:
-                    failure = failure or complaint(answer)
-            if step.initial_password and not {"create", "password"} & set(done):
+            if step.done:
+                record(report, step, step.commands[: step.done], files)
+            if step.initial_password and step.has_key:
+                files.accept(step.name)
+            elif step.initial_password and step.failure:
+                files.withdraw(step.name)
+            if step.gone and step.done:
                 files.remove(step.name)
-            if step.gone and done:
-                files.remove(step.name)
-            if done:
-                record(report, step, done, files)
-            if failure:
-                raise ItemError(failure)
+            if step.failure:
+                raise ItemError(step.failure)
+    if broken:
+        raise broken
 
 
-def record(report, step, done, files):
-    """Put a step that was (or would be) done into the result."""
-    before = None if step.new else step.before
-    after = None if step.gone else step.after
-    report.change(step.name, done, before, after)
-    if step.initial_password:
+def record(report, step, commands, files):
+    """Put what was (or would be) done into the result."""
+    before, after = {}, {}
+    for command in commands:
+        before.update(command.before)
+        after.update(command.after)
+    report.change(
+        step.name,
+        [command.action for command in commands],
+        None if step.new else before,
+        None if step.gone else after,
+    )
+    if step.initial_password and any(one.action in NEW_KEY for one in commands):
         report.extra["initial_passwords"].append({"name": step.name, "path": files.path(step.name)})
 
 
@@ -718,7 +821,7 @@ def reconcile(module, report, items):
                     steps.append(step)
         if module.check_mode:
             for step in steps:
-                record(report, step, step.actions, files)
+                record(report, step, step.commands, files)
         else:
             apply(kadmin, report, steps, files)
 

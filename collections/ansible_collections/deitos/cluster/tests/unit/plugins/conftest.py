@@ -192,6 +192,20 @@ def kdc(tmp_path, monkeypatch, kerberos_tools):
 
 
 @pytest.fixture
+def breaking(kdc, tmp_path):
+    """Calls breaking(lines): the option for a kadmin.local that ends after so many of them."""
+    real = shutil.which("kadmin.local")
+    path = tmp_path / "kadmin.local"
+
+    def after(lines):
+        path.write_text(f'#!/bin/sh\nsed -u {lines}q | {real} "$@"\n')
+        path.chmod(0o755)
+        return {"kadmin_path": str(path)}
+
+    return after
+
+
+@pytest.fixture
 def remote(kdc, tmp_path):
     """A running kadmind, and the options that lead to it with an administrator's keytab."""
     kdc.ask("addprinc", "-randkey", "admin")

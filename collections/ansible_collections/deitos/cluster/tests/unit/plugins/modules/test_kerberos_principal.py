@@ -374,6 +374,42 @@ def test_a_password_that_policy_refuses_changes_nothing(kdc, run_module):
     assert versions(kdc, "a") == {1}
 
 
+def test_a_refused_password_hides_nothing_that_was_done(kdc, run_module):
+    run_module(kerberos_policy, name="people", min_length=12)
+    run_module(kerberos_principal, name="a", policy="people", max_life="1h")
+    done = run_module(
+        kerberos_principal,
+        name="a",
+        max_life="2h",
+        password="short",
+        update_password="always",
+        password_expires="2031-12-31",
+    )
+    assert "too short" in reasons(done)["a@UNIT.TEST"]
+    assert actions(done) == {"a": ["modify"]}
+    assert done["diff"] == {
+        "before": "principal a@UNIT.TEST\n  max_life: 1h\n",
+        "after": "principal a@UNIT.TEST\n  max_life: 2h\n",
+    }
+    # What belongs to the new password does not hit the old one.
+    assert "Password expiration date: [never]" in kdc.ask("getprinc", "a")
+
+
+def test_a_new_password_is_judged_by_the_new_policy(kdc, run_module, four_runs):
+    run_module(kerberos_policy, policies=[{"name": "strict", "min_length": 30}, {"name": "lax"}])
+    run_module(kerberos_principal, name="a", policy="strict")
+    wanted = {"name": "a", "policy": "lax", "password": "short", "update_password": "always"}
+    assert actions(four_runs(kerberos_principal, **wanted)) == {"a": ["modify", "password"]}
+
+
+def test_a_password_for_a_principal_without_keys(kdc, four_runs):
+    kdc.start()
+    kdc.ask("addprinc", "-nokey", "a")
+    wanted = {"name": "a", "password": "a-password", "update_password": "always"}
+    assert actions(four_runs(kerberos_principal, **wanted)) == {"a": ["password"]}
+    assert kdc.login("a", "a-password") == ""
+
+
 @pytest.fixture
 def people(tmp_path):
     """The options for people, with a directory of the test's own."""
@@ -453,7 +489,136 @@ def test_a_forgotten_password_is_replaced_on_request(kdc, run_module, people, tm
     assert attributes(kdc, "alice") == ["REQUIRES_PWCHANGE"]
 
 
+@pytest.mark.parametrize("policy", ["", "people"])
+def test_a_renewed_first_password_must_be_changed_too(kdc, run_module, people, tmp_path, policy):
+    kdc.start()
+    run_module(kerberos_policy, name="people", max_life="90d")
+    alice = {"name": "alice", "policy": policy, **people}
+    run_module(kerberos_principal, **alice)
+    first = (tmp_path / "deitos/first/alice").read_text().strip()
+    done = run_module(kerberos_principal, rotate=True, keep_old_keys=False, **alice)
+    second = (tmp_path / "deitos/first/alice").read_text().strip()
+    assert first != second
+    assert "flag" not in done["diff"]["after"]
+    assert attributes(kdc, "alice") == ["REQUIRES_PWCHANGE"]
+    assert "Enter new password" in kdc.login("alice", second)
+
+
+def test_a_first_password_that_is_refused_leaves_the_old_one(kdc, run_module, people, tmp_path):
+    kdc.start()
+    run_module(kerberos_principal, name="alice", **people)
+    first = (tmp_path / "deitos/first/alice").read_text()
+    run_module(kerberos_policy, name="impossible", min_classes=5)
+    kdc.ask("modprinc", "-policy", "impossible", "alice")
+    done = run_module(kerberos_principal, name="alice", rotate=True, **people)
+    assert "classes" in reasons(done)["alice@UNIT.TEST"]
+    assert not done["changed"] and done["initial_passwords"] == []
+    assert [path.name for path in (tmp_path / "deitos/first").iterdir()] == ["alice"]
+    assert (tmp_path / "deitos/first/alice").read_text() == first
+    assert "Enter new password" in kdc.login("alice", first.strip())
+
+
+def test_first_passwords_fit_a_policy_that_is_not_named(kdc, run_module, people, tmp_path):
+    run_module(
+        kerberos_policy,
+        policies=[{"name": "default", "min_length": 40}, {"name": "own", "min_length": 50}],
+    )
+    assert not run_module(kerberos_principal, name="alice", **people)["failed"]
+    assert len((tmp_path / "deitos/first/alice").read_text().strip()) == 40
+    kdc.ask("modprinc", "-policy", "own", "alice")
+    assert not run_module(kerberos_principal, name="alice", rotate=True, **people)["failed"]
+    assert len((tmp_path / "deitos/first/alice").read_text().strip()) == 50
+
+
+def test_a_password_file_that_cannot_be_written_is_one_item_s_fault(kdc, run_module, people):
+    name = "x" * 300
+    done = run_module(kerberos_principal, names=["alice", name, "bob"], **people)
+    assert "File name too long" in reasons(done)[f"{name}@UNIT.TEST"]
+    assert list(actions(done)) == ["alice", "bob"]
+    assert "does not exist" in kdc.ask("getprinc", name)
+
+
+def test_a_file_in_the_place_of_the_directory_for_passwords(kdc, run_module, people, tmp_path):
+    (tmp_path / "deitos").mkdir()
+    (tmp_path / "deitos/first").touch()
+    done = run_module(
+        kerberos_principal,
+        initial_password_directory=people["initial_password_directory"],
+        principals=[{"name": "alice", "initial_password": True}, {"name": "svc"}],
+    )
+    assert "File exists" in reasons(done)["alice@UNIT.TEST"]
+    assert actions(done) == {"svc": ["create"]}
+
+
+# --- kadmin breaks off ---
+
+
+def test_what_was_done_before_kadmin_broke_off_is_told(kdc, run_module, breaking):
+    names = ["a", "b", "c", "d"]
+    # The realm, what there is of four, and two that are made.
+    done = run_module(kerberos_principal, names=names, **breaking(1 + 4 + 2))
+    assert "ended before its time" in done["msg"]
+    assert done["changed"]
+    assert actions(done) == {"a": ["create"], "b": ["create"]}
+    assert "principal b@UNIT.TEST" in done["diff"]["after"]
+    assert list(actions(run_module(kerberos_principal, names=names))) == ["c", "d"]
+
+
+def test_no_first_password_is_lost_when_kadmin_breaks_off(
+    kdc, run_module, breaking, people, tmp_path
+):
+    names = ["a", "b", "c", "d"]
+    # One line more, for the default policy.
+    done = run_module(kerberos_principal, names=names, **people, **breaking(1 + 4 + 1 + 2))
+    assert [one["name"] for one in done["initial_passwords"]] == ["a@UNIT.TEST", "b@UNIT.TEST"]
+    first = tmp_path / "deitos/first"
+    # Whether the KDC has taken the others' cannot be known.
+    assert {path.name for path in first.iterdir()} == {"a", "b", "c~new", "d~new"}
+    assert not run_module(kerberos_principal, names=names, **people)["failed"]
+    assert {path.name for path in first.iterdir()} == set(names)
+
+
 # --- keys ---
+
+
+@pytest.mark.parametrize(
+    "secret", [{"rotate": True}, {"password": "other", "update_password": "always"}]
+)
+def test_what_a_new_key_undoes_is_given_again(kdc, run_module, secret):
+    run_module(kerberos_policy, name="people", max_life="90d")
+    wanted = {
+        "name": "a",
+        "policy": "people",
+        "password_expires": "2031-12-31",
+        "flags": {"needchange": True},
+    }
+    run_module(kerberos_principal, **wanted)
+    before = kdc.ask("getprinc", "a")
+    foretold = run_module(kerberos_principal, check=True, **wanted, **secret)
+    done = run_module(kerberos_principal, **wanted, **secret)
+    assert done["diff"]["after"] == "principal a@UNIT.TEST\n  key version: 2\n"
+    assert done["diff"] == foretold["diff"]
+    assert attributes(kdc, "a") == ["REQUIRES_PWCHANGE"]
+    expiry = re.compile("Password expiration date: .*")
+    assert expiry.search(kdc.ask("getprinc", "a")).group() == expiry.search(before).group()
+    assert not run_module(kerberos_principal, **wanted)["changed"]
+
+
+def test_a_new_policy_does_not_undo_when_the_password_expires(kdc, run_module, four_runs):
+    run_module(kerberos_policy, name="people", max_life="90d")
+    wanted = {"name": "a", "password_expires": "2031-12-31"}
+    run_module(kerberos_principal, **wanted)
+    done = four_runs(kerberos_principal, **wanted, policy="people")
+    assert done["diff"]["after"] == "principal a@UNIT.TEST\n  policy: people\n"
+    assert "2031" in kdc.ask("getprinc", "a")
+
+
+def test_a_flag_that_a_new_password_ends_is_shown(kdc, run_module):
+    run_module(kerberos_principal, name="a", flags={"needchange": True})
+    done = run_module(kerberos_principal, name="a", rotate=True)
+    assert actions(done) == {"a": ["keys"]}
+    assert "flag needchange: False" in done["diff"]["after"]
+    assert attributes(kdc, "a") == []
 
 
 def test_keys_are_changed_on_request_and_old_tickets_live(kdc, run_module):
@@ -531,6 +696,13 @@ def test_an_administrator_without_rights_is_told_so(kdc, remote, run_module):
     kdc.grant(f"other@{kdc.realm} *")
     done = run_module(kerberos_principal, name="svc", realm=kdc.realm, **remote)
     assert "privilege" in done["msg"]
+
+
+def test_an_administrator_of_some_principals_alone(kdc, remote, run_module):
+    kdc.grant(f"admin@{kdc.realm} *e host/*@{kdc.realm}")
+    done = run_module(kerberos_principal, names=["host/a", "alice"], **remote)
+    assert actions(done) == {"host/a": ["create"]}
+    assert "privilege" in reasons(done)["alice@UNIT.TEST"]
 
 
 def test_a_server_that_is_not_there(kdc, remote, run_module):
