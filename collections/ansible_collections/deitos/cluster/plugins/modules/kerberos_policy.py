@@ -290,6 +290,8 @@ def reconcile(module, report, items):
         wanted = {}
         for item in items:
             with report.item(item["name"]):
+                if item["name"] in wanted:
+                    raise ItemError("it is listed more than once")
                 wanted[item["name"]] = (item, wanted_policy(item))
         current = kadmin.get_policies(wanted)
         steps = []
@@ -302,15 +304,17 @@ def reconcile(module, report, items):
                     command_line(step[1])
                     steps.append((name, step))
         if module.check_mode:
-            answers = [""] * len(steps)
+            answers, broken = [""] * len(steps), None
         else:
-            answers = kadmin.run([words for _name, (_action, words, _b, _a) in steps])
+            answers, broken = kadmin.attempt([words for _name, (_action, words, _b, _a) in steps])
         for (name, (action, _words, before, after)), answer in zip(steps, answers):
             with report.item(name):
                 # kadmin says nothing when a policy was done.
                 if answer.strip():
                     raise ItemError(complaint(answer))
                 report.change(name, [action], before, after)
+        if broken:
+            raise broken
 
 
 def main():

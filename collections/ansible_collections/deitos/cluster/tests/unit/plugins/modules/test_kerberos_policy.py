@@ -119,6 +119,26 @@ def test_bad_items_do_not_hide_the_good(kdc, run_module):
     assert "policy 'classes': min_classes must be from 1 to 5, not 9" in done["msg"]
 
 
+def test_a_policy_listed_twice_is_an_error(kdc, run_module):
+    done = run_module(
+        kerberos_policy,
+        policies=[{"name": "p", "min_length": 8}, {"name": "p", "state": "absent"}],
+    )
+    assert done["errors"] == [{"name": "p", "msg": "it is listed more than once"}]
+    assert done["changed_policies"] == [{"name": "p", "actions": ["create"]}]
+    assert "length: 8" in kdc.ask("getpol", "p")
+
+
+def test_what_was_done_before_kadmin_broke_off_is_told(kdc, run_module, breaking):
+    policies = [{"name": name} for name in ("a", "b", "c", "d")]
+    # What there is of four, and two that are made.
+    done = run_module(kerberos_policy, policies=policies, **breaking(4 + 2))
+    assert "ended before its time" in done["msg"]
+    assert done["changed"]
+    assert [one["name"] for one in done["changed_policies"]] == ["a", "b"]
+    assert kdc.ask("listpols").split() == ["a", "b"]
+
+
 def test_a_missing_database_is_one_clear_error(kdc, run_module):
     for file in kdc.root.glob("principal*"):
         file.unlink()
