@@ -35,7 +35,8 @@ options:
     description:
       - V(report) reads the keytabs of this host. V(issue) runs on the KDC. Both change nothing, and
         do their work in check mode, too.
-      - V(present) writes this host's keytabs from O(sealed), and repairs owner, group and mode.
+      - V(present) writes this host's keytabs from O(sealed), and repairs owner, group and mode. A
+        symbolic link is replaced by a file.
       - V(absent) removes the files of O(keytabs).
     type: str
     choices: [report, issue, present, absent]
@@ -268,6 +269,9 @@ from ansible_collections.deitos.cluster.plugins.module_utils.sealed import (
 
 def read_keytab(path):
     """The entries of a file; None when there is none, [] when it is no keytab."""
+    if os.path.islink(path):
+        # Its owner and mode would not be those of the file that it leads to.
+        return []
     try:
         data = atomic.read(path)
     except OSError as error:

@@ -295,6 +295,17 @@ def test_a_link_is_replaced_not_followed(host, tmp_path):
     assert not host.path("krb5.keytab").is_symlink()
 
 
+def test_a_link_to_a_right_keytab_is_replaced_too(host, tmp_path):
+    host.converge()
+    path, target = host.path("krb5.keytab"), tmp_path / "target"
+    path.rename(target)
+    target.chmod(0o644)
+    path.symlink_to(target)
+    assert changed(host.four_runs()[1]) == {"krb5.keytab": ["write"]}
+    assert not path.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+
+
 def test_absent(host, run_module):
     host.converge()
     item = [{"path": host.keytabs[0]["path"]}]
