@@ -41,8 +41,8 @@ options:
       - The program to use instead of C(kadmin.local) (or C(kadmin)) from the path.
     type: path
 notes:
-  - One C(kadmin.local) process is started for the whole list and is fed on standard input, so
-    that no name or password is seen in a process list.
+  - The names and passwords of the whole list go to one C(kadmin.local) process on its standard
+    input, so that none is seen in a process list.
   - E(KRB5_CONFIG) and E(KRB5_KDC_PROFILE) of the task's environment are honoured.
   - An item that fails does not hide the others. All good items are done, then the task fails and
     names each bad one with its reason.

@@ -495,7 +495,15 @@ class Kadmin:
 
     def get_principals(self, principals):
         """{Principal: dict or None or ItemError} for every one asked for."""
-        return self._get("get_principal", principals, parse_principal, self._principal_word)
+        result = self._get("get_principal", principals, parse_principal, self._principal_word)
+        for principal, found in result.items():
+            full = Principal(principal.components, principal.realm or self.default_realm).full
+            # MIT krb5 1.22 and newer answer with the principal that an alias stands for.
+            if isinstance(found, dict) and found["name"] != full:
+                result[principal] = ItemError(
+                    f"{full} is an alias, which is not managed here; it is one of {found['name']}"
+                )
+        return result
 
     def get_policies(self, names):
         """{name: dict or None or ItemError} for every one asked for."""

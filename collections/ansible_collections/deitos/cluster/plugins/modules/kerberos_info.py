@@ -35,6 +35,7 @@ options:
     description:
       - Patterns of principals to tell of, as C(listprincs) takes them, with C(*), C(?) and C([]),
         such as V(dn/*). A pattern without C(@) is for principals of the realm.
+      - Each is asked for by a process of its own, with the pattern on its command line.
     type: list
     elements: str
   policies:
@@ -99,6 +100,14 @@ keytabs:
   sample:
     /etc/krb5.keytab:
       - {principal: host/worker1.example.org@EXAMPLE.ORG, kvno: 1, enctype: aes128-cts-hmac-sha1-96}
+errors:
+  description: The items that could not be read, with the reason.
+  returned: when an item failed
+  type: list
+  elements: dict
+  sample:
+    - name: /etc/krb5.keytab
+      msg: "it cannot be read: it does not begin like a keytab of version 0x502"
 """
 
 import time

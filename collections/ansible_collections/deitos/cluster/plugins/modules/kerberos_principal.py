@@ -19,8 +19,10 @@ description:
   - Names may contain spaces, quotes and non-ASCII characters. A backslash, slash or at sign that
     is part of a name is written with a backslash before it, as everywhere in Kerberos. Control
     characters are refused.
-  - Aliases are not managed. KDCs before MIT krb5 1.22, such as those of Debian 12, have none in
-    their own databases; another name needs a principal of its own.
+  - Aliases are not managed, on no KDC. Those before MIT krb5 1.22, such as Debian 12's, have none
+    in their own databases; there, another name needs a principal of its own. With a newer one use
+    its C(kadmin), command C(add_alias). A name that is an alias is refused here, so that nothing is
+    done to the principal behind it.
 author:
   - Deitos Cluster authors (@deitos)
 extends_documentation_fragment:
