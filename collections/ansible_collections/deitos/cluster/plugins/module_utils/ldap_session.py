@@ -58,7 +58,10 @@ class Change:
         return [n for n in names if self.before.get(n, []) != self.after.get(n, [])]
 
     def as_diff(self, hide=()):
-        """The two sides as text, with no more than what differs."""
+        """The two sides as text, with no more than what differs.
+
+        hide: names of attributes, in lower case, whose values are not shown.
+        """
         names = self.differing()
         return {
             "before_header": self.dn,
@@ -71,9 +74,15 @@ class Change:
 def _as_text(entry, names, hide):
     lines = []
     for name in names:
+        hidden = plain(name) in hide
         for value in entry.get(name, []):
-            lines.append(f"{name}: {'(hidden)' if name in hide else value}\n")
+            lines.append(f"{name}: {'(hidden)' if hidden else value}\n")
     return "".join(lines)
+
+
+def plain(name):
+    """An attribute's name in one spelling, without options such as ;lang-en."""
+    return name.lower().partition(";")[0]
 
 
 def describe(error):

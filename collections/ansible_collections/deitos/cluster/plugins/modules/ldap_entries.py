@@ -35,6 +35,12 @@ options:
           - Values that the server keeps in order carry their place, as in V({0}to * by * none).
         type: dict
         default: {}
+      secrets:
+        description:
+          - Attributes as in O(entries[].attributes) whose values no log and no diff shall show.
+            C(userPassword) and C(olcRootPW) are taken here alone.
+        type: dict
+        default: {}
       state:
         description: Whether the entry is there.
         type: str
@@ -82,7 +88,7 @@ errors:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.deitos.cluster.plugins.module_utils import ldap_session
-from ansible_collections.deitos.cluster.plugins.module_utils.ldap_session import Change
+from ansible_collections.deitos.cluster.plugins.module_utils.ldap_session import Change, plain
 
 ARGUMENTS = {
     **ldap_session.ARGUMENTS,
@@ -93,12 +99,13 @@ ARGUMENTS = {
         "options": {
             "dn": {"type": "str", "required": True},
             "attributes": {"type": "dict", "default": {}},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
     },
 }
-# What must not be shown, should somebody manage it here.
-HIDDEN = {"userPassword", "olcRootPW"}
+# What is never shown; `attributes` would show it in logs.
+HIDDEN = {"userpassword", "olcrootpw"}
 
 
 def text(value):
@@ -123,7 +130,8 @@ def compare(item, found):
     dn = item["dn"]
     if item["state"] == "absent":
         return Change(dn, dn, found) if found else None
-    wanted = {name: values_of(value) for name, value in item["attributes"].items()}
+    given = {**item["attributes"], **item["secrets"]}
+    wanted = {name: values_of(value) for name, value in given.items()}
     if found is None:
         return Change(dn, dn, {}, {name: values for name, values in wanted.items() if values})
     spelling = {name.lower(): name for name in found}
@@ -140,6 +148,14 @@ def compare(item, found):
     return change if change.differing() else None
 
 
+def misplaced(item):
+    """Why an item is refused, if it is."""
+    for name, value in item["attributes"].items():
+        if plain(name) in HIDDEN and values_of(value):
+            return f"give {name} under 'secrets': 'attributes' are shown in logs"
+    return None
+
+
 def main():
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     if ldap_session.LDAP_IMPORT_ERROR:
@@ -148,11 +164,16 @@ def main():
         )
     present = [item for item in module.params["entries"] if item["state"] == "present"]
     absent = [item for item in module.params["entries"] if item["state"] == "absent"]
-    done, errors = [], []
+    done, errors, hidden = [], [], set(HIDDEN)
     try:
         with ldap_session.Session(module) as session:
             for item in present + absent[::-1]:
-                names = ["*", *item["attributes"]] if item["attributes"] else ["*"]
+                why = misplaced(item)
+                if why:
+                    errors.append({"item": item["dn"], "msg": why})
+                    continue
+                hidden |= set(map(plain, item["secrets"]))
+                names = ["*", *item["attributes"], *item["secrets"]]
                 found = session.search(item["dn"], ldap_session.ldap.SCOPE_BASE, attributes=names)
                 change = compare(item, found[0][1] if found else None)
                 if change is None:
@@ -164,7 +185,7 @@ def main():
                     done.append(change)
     except ldap_session.DirectoryError as error:
         module.fail_json(msg=str(error))
-    result = {"changed": bool(done), "diff": [change.as_diff(HIDDEN) for change in done]}
+    result = {"changed": bool(done), "diff": [change.as_diff(hidden) for change in done]}
     for action in ("added", "modified", "deleted"):
         result[action] = [change.dn for change in done if change.action == action]
     if errors:

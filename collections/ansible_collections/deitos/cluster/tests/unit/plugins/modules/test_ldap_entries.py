@@ -12,8 +12,8 @@ from ansible_collections.deitos.cluster.plugins.modules import ldap_entries, sla
 DN = "olcDatabase={1}mdb,cn=config"
 
 
-def item(state="present", **attributes):
-    return {"dn": DN, "state": state, "attributes": attributes}
+def item(state="present", secrets=None, **attributes):
+    return {"dn": DN, "state": state, "attributes": attributes, "secrets": secrets or {}}
 
 
 def test_missing_entry_is_added_without_empty_attributes():
@@ -59,6 +59,20 @@ def test_absent():
 def test_the_diff_hides_passwords():
     change = ldap_entries.compare(item(olcRootPW="secret"), {"olcRootPW": ["old"]})
     assert "secret" not in str(change.as_diff(ldap_entries.HIDDEN))
+
+
+@pytest.mark.parametrize("name", ["userPassword", "userpassword", "OLCROOTPW", "userPassword;x-y"])
+def test_the_diff_hides_passwords_in_every_spelling(name):
+    change = ldap_entries.compare(item(secrets={name: "secret"}), {"cn": ["x"], name: ["old"]})
+    assert change.after[name] == ["secret"]
+    assert change.as_diff(ldap_entries.HIDDEN)["after"] == f"{name}: (hidden)\n"
+    assert ldap_entries.compare(item(secrets={name: "old"}), {"cn": ["x"], name: ["old"]}) is None
+
+
+def test_a_password_among_what_logs_show_is_refused():
+    assert "under 'secrets'" in ldap_entries.misplaced(item(userpassword="x"))
+    assert ldap_entries.misplaced(item(userPassword=[], olcSuffix="dc=x")) is None
+    assert ldap_entries.misplaced(item(secrets={"userPassword": "x"})) is None
 
 
 # --- slapd_config -------------------------------------------------------------------------------
