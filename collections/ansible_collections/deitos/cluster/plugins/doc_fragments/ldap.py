@@ -17,7 +17,8 @@ options:
     default: ldapi:///
   bind:
     description:
-      - V(external) is who the caller is on this host (with ldapi), V(gssapi) is a Kerberos ticket.
+      - V(external) is who the caller is on this host (with ldapi) or the name in O(client_cert)
+        (over TLS), V(gssapi) is a Kerberos ticket.
     type: str
     choices: [external, gssapi]
     default: external
@@ -30,13 +31,22 @@ options:
       - The certificates that vouch for the server; those of the operating system when not given.
         The certificate and its name are always verified.
     type: path
+  client_cert:
+    description:
+      - A certificate to present to the server, in PEM, which must ask for one
+        (C(olcTLSVerifyClient)).
+    type: path
+  client_key:
+    description: The key of O(client_cert), in PEM.
+    type: path
   keytab:
     description:
       - With O(bind=gssapi), get a ticket from this keytab into a private cache that is removed
         afterwards. Without it the caller's own ticket is used.
     type: path
   principal:
-    description: Whose key of O(keytab) to use; the first one's when not given.
+    description:
+      - Whose key of O(keytab) to use; that of C(host/) and this host's name when not given.
     type: str
   timeout:
     description: How many seconds to wait for an answer of the server.

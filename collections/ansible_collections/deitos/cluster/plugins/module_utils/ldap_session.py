@@ -27,10 +27,13 @@ ARGUMENTS = {
     "bind": {"type": "str", "choices": ["external", "gssapi"], "default": "external"},
     "start_tls": {"type": "bool", "default": False},
     "ca_path": {"type": "path"},
+    "client_cert": {"type": "path"},
+    "client_key": {"type": "path", "no_log": False},
     "principal": {"type": "str"},
     "keytab": {"type": "path"},
     "timeout": {"type": "int", "default": 30},
 }
+TOGETHER = [("client_cert", "client_key")]
 
 
 class DirectoryError(Exception):
@@ -183,6 +186,9 @@ class Session:
         connection.set_option(ldap.OPT_X_SASL_NOCANON, ldap.OPT_ON)
         if options["ca_path"]:
             connection.set_option(ldap.OPT_X_TLS_CACERTFILE, options["ca_path"])
+        if options["client_cert"] and options["client_key"]:
+            connection.set_option(ldap.OPT_X_TLS_CERTFILE, options["client_cert"])
+            connection.set_option(ldap.OPT_X_TLS_KEYFILE, options["client_key"])
         if not options["uri"].startswith("ldapi:"):
             connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
             connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
@@ -207,7 +213,7 @@ class Session:
 
     def _why(self, error):
         uri, text = self.options["uri"], describe(error)
-        if isinstance(error, ldap.SERVER_DOWN):
+        if isinstance(error, (ldap.SERVER_DOWN, ldap.CONNECT_ERROR)):
             hint = "is slapd running"
             if uri.startswith("ldapi:"):
                 hint += " on this host, and may this user open its socket?"
@@ -217,8 +223,10 @@ class Session:
             hint = "the server wants TLS: set start_tls or use ldaps"
         elif self.options["bind"] == "gssapi":
             hint = "is there a valid ticket, or a keytab in 'keytab'?"
-        else:
+        elif uri.startswith("ldapi:"):
             hint = "is ldapi allowed to this user?"
+        else:
+            hint = "it takes TLS and a 'client_cert' for which the server asks (olcTLSVerifyClient)"
         return f"cannot use {uri}: {text}; {hint}"
 
     def search(self, base, scope, filter_="(objectClass=*)", attributes=None):

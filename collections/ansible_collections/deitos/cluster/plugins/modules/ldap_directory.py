@@ -278,7 +278,11 @@ def carry_out(session, plan):
 
 
 def main():
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_together=ldap_session.TOGETHER,
+        supports_check_mode=True,
+    )
     if ldap_session.LDAP_IMPORT_ERROR:
         module.fail_json(
             msg=missing_required_lib("python-ldap"), exception=ldap_session.LDAP_IMPORT_ERROR
