@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.deitos.cluster.plugins.module_utils import keytab as codec
 
 COLLECTIONS = str(Path(__file__).resolve().parents[7])
@@ -74,7 +75,7 @@ def watch(tmp_path, monkeypatch):
     """Records the command line and environment of every program that a module starts: the file."""
     programs, record = tmp_path / "programs", tmp_path / "started"
     programs.mkdir()
-    for name in ("kadmin.local", "openssl"):
+    for name in ("kadmin.local", "kadmin", "openssl"):
         real = shutil.which(name)
         if real:  # the KDC's absence is the kdc fixture's to tell
             (programs / name).write_text(
@@ -87,7 +88,8 @@ def watch(tmp_path, monkeypatch):
 
 @pytest.fixture
 def play(kdc, authority, tmp_path):
-    """Calls play(*options): the output of ansible-playbook, in all detail."""
+    """Calls play(admin, *options): the output of ansible-playbook, in all detail, with the
+    options that lead to the KDC."""
     key, certificate = authority.issue("h1.example", ["h1.example"])
     variables = {
         "ansible_python_interpreter": sys.executable,
@@ -108,10 +110,12 @@ def play(kdc, authority, tmp_path):
         "ca": str(authority.certificate),
     }
     (tmp_path / "ansible.cfg").write_text("[defaults]\n")
-    (tmp_path / "play.yml").write_text(PLAYBOOK)
     (tmp_path / "variables.json").write_text(json.dumps(variables))
 
-    def run(*options):
+    def run(admin, *options):
+        (content,) = yaml.safe_load(PLAYBOOK)
+        content["module_defaults"]["group/deitos.cluster.kerberos"] |= admin
+        (tmp_path / "play.yml").write_text(json.dumps([content]))
         done = subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-playbook")),
@@ -141,9 +145,17 @@ def play(kdc, authority, tmp_path):
     return run
 
 
-def test_no_secret_is_seen_anywhere(kdc, watch, play, tmp_path):
+@pytest.fixture(params=["kadmin.local", "kadmin"])
+def admin(request, kdc, watch):
+    """The options that lead to the KDC: to its database or to its kadmind."""
+    if request.param == "kadmin":
+        return request.getfixturevalue("remote")
     kdc.start()
-    first, again, checked = play(), play(), play("--check")
+    return {}
+
+
+def test_no_secret_is_seen_anywhere(kdc, watch, admin, play, tmp_path):
+    first, again, checked = play(admin), play(admin), play(admin, "--check")
     assert "changed=5 " in first  # report and issue never are
     assert "changed=0 " in again
     assert "changed=0 " in checked
@@ -162,8 +174,13 @@ def test_no_secret_is_seen_anywhere(kdc, watch, play, tmp_path):
     for place in (first.encode(), again.encode(), checked.encode(), logs, started):
         for secret in secrets:
             assert secret not in place
-    # The watch has seen what it was for.
-    assert b"\nkadmin.local -r UNIT.TEST\n" in started
+    # The watch and the log have seen what they were for.
+    if admin:
+        assert b"\nkadmin -r UNIT.TEST -s " in started
+        assert b"kadm5_create_principal, person7@UNIT.TEST, success" in logs
+        assert b"kadm5_get_principal_keys, person7@UNIT.TEST, success" in logs
+    else:
+        assert b"\nkadmin.local -r UNIT.TEST\n" in started
     assert b"\nopenssl cms -encrypt" in started
     assert b"\nopenssl cms -decrypt" in started
     assert "person7@UNIT.TEST" in first
