@@ -129,8 +129,8 @@ def slapd(kdc, authority, tmp_path, monkeypatch):
     for directory in ("", "config", "data"):
         (server.root / directory).mkdir()
     # libldap expects the machine's own name in the certificate of "localhost".
-    own = socket.getaddrinfo(socket.gethostname(), None, flags=socket.AI_CANONNAME)[0][3]
-    key, certificate = authority.issue("localhost", ["localhost", socket.gethostname(), own])
+    names = ["localhost", socket.gethostname(), socket.getfqdn()]
+    key, certificate = authority.issue("localhost", names)
     values = {
         "root": server.root,
         "ca": authority.certificate,
