@@ -740,14 +740,18 @@ class PasswordFiles:
 
     def withdraw(self, name):
         """The KDC has refused the password; an older one stays good."""
-        with self._told(), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._new(name))
+        self._unlink(self._new(name))
 
     def remove(self, name):
         """Forget all passwords of a principal."""
         self.withdraw(name)
-        with self._told(), contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(name))
+        self._unlink(self.path(name))
+
+    def _unlink(self, path):
+        # Not there is also what cannot be, for its long name.
+        with self._told():
+            if os.path.lexists(path):
+                os.unlink(path)
 
 
 def _percent(character):

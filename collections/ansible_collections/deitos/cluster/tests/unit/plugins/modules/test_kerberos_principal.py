@@ -474,6 +474,12 @@ def test_the_password_file_goes_with_the_principal(kdc, run_module, four_runs, p
     assert not (tmp_path / "deitos/first/alice").exists()
 
 
+def test_a_principal_too_long_for_a_file_is_removed(kdc, run_module, four_runs, people):
+    run_module(kerberos_principal, name="alice", **people)
+    run_module(kerberos_principal, name="x" * 300)
+    assert four_runs(kerberos_principal, name="x" * 300, state="absent", **people)["changed"]
+
+
 def test_an_open_directory_gets_no_password(kdc, run_module, people, tmp_path):
     (tmp_path / "deitos/first").mkdir(parents=True, mode=0o755)
     done = run_module(kerberos_principal, name="alice", **people)
