@@ -1,4 +1,4 @@
-"""What a run waits for: how many workers, whatever --limit leaves out, and how many good disks."""
+"""What expressions of the roles come to: workers to wait for, good disks, the setuid helper."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ PLAYBOOK = """
 - hosts: namenode
   gather_facts: false
   vars_files:
-    - "{{ roles }}/hdfs/defaults/main.yml"
-    - "{{ roles }}/hdfs/vars/main.yml"
-    - "{{ roles }}/yarn/defaults/main.yml"
-    - "{{ roles }}/yarn/vars/main.yml"
+    - "{{ source }}/cluster/defaults/main.yml"
+    - "{{ source }}/hadoop/vars/main.yml"
+    - "{{ source }}/hdfs/defaults/main.yml"
+    - "{{ source }}/hdfs/vars/main.yml"
+    - "{{ source }}/yarn/defaults/main.yml"
+    - "{{ source }}/yarn/vars/main.yml"
   tasks:
     - copy: {dest: "{{ playbook_dir }}/found", content: "{{ wanted }}"}
 """
@@ -52,7 +54,7 @@ def rendered(tmp_path):
 
     def run(wanted, *options, **values):
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        values = {**local, "roles": str(ROOT / "roles"), "wanted": wanted, **values}
+        values = {**local, "source": str(ROOT / "roles"), "wanted": wanted, **values}
         (tmp_path / "values.json").write_text(json.dumps(values))
         words = ["-i", "hosts.yml", "--extra-vars", "@values.json", "playbook.yml", *options]
         subprocess.run(
@@ -115,3 +117,20 @@ def test_a_node_manager_is_well_with_as_many_bad_disks_as_yarn_tolerates(
     )
     found = {item["attribute"]: float(item["at_most"]) for item in conditions}
     assert found == {"BadLocalDirs": bad[0], "BadLogDirs": bad[1]}
+
+
+def test_a_node_manager_keeps_the_helper_of_its_release_when_the_link_points_to_another(rendered):
+    wanted = {
+        "release": "{{ hadoop_release_directory }}",
+        "helper": "{{ yarn_nodemanager_setuid_files }}",
+        "setting": "{{ yarn_site_nodemanager['yarn.nodemanager.linux-container-executor.path'] }}",
+        "configuration": "{{ yarn_container_executor_config }}",
+        "inputs": "{{ yarn_daemons.nodemanager.inputs }}",
+    }
+    found = rendered(wanted, cluster_hadoop_version="9.9")
+    program = "/opt/hadoop-9.9/bin/container-executor"
+    assert found["release"] == "/opt/hadoop-9.9"
+    assert found["helper"] == [{"path": program, "owner": "root", "group": "yarn", "mode": "6050"}]
+    assert found["setting"] == program
+    assert found["configuration"] == "/opt/hadoop-9.9/etc/hadoop/container-executor.cfg"
+    assert found["configuration"] in found["inputs"]
