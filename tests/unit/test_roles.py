@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,28 @@ def test_preflight_judges_every_choice_of_a_site():
     per_host = {"cluster_preflight_check_names", "cluster_preflight_mount_points"}
     (task,) = load(cluster / "tasks/topology.yml")
     assert set(task["vars"][PREFLIGHT_LIST]) == (chosen | own) - per_host
+
+
+def test_preflight_knows_where_roles_put_their_releases():
+    text = (ROOT / "roles/cluster/tasks/preflight.yml").read_text()
+    places = {}
+    for path in (ROOT / "roles").glob("*/vars/**/*.yml"):
+        places |= {
+            name: value
+            for name, value in load(path).items()
+            if re.fullmatch(r"\w+_release_directory|jupyter_python_directory", name)
+        }
+    assert len(places) == 8
+    hadoop = {places.pop(f"{role}_release_directory") for role in ("hadoop", "yarn")}
+    assert hadoop == {"{{ cluster_hadoop_home }}-{{ cluster_hadoop_version }}"}
+    assert f'cluster_hadoop_release: "{hadoop.pop()}"' in text
+    for place in places.values():
+        before, version, after = re.fullmatch(r"(.*){{ (\w+) }}(.*)", place).groups()
+        assert re.search(rf"'{before}' ~ {version}\b", text), place
+        assert f"'{after}'" in text or not after
+    models = load(ROOT / "roles/llama/vars/main.yml")
+    assert f"'{models['llama_state']}/models/' ~" in text
+    assert models["llama_models"] == "{{ llama_state }}/models"
 
 
 def load_text(text):
