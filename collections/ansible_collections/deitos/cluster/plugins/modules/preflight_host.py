@@ -93,7 +93,7 @@ options:
         type: str
         required: true
   mount_points:
-    description: Directories on which a file system must be mounted.
+    description: Directories that must lie on another file system than the root's.
     type: list
     elements: path
     default: []
@@ -152,7 +152,10 @@ from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-from ansible_collections.deitos.cluster.plugins.module_utils.mounts import mount_points
+from ansible_collections.deitos.cluster.plugins.module_utils.mounts import (
+    mount_points,
+    on_own_file_system,
+)
 
 LEAST_PYTHON = (3, 9)
 RESOLVERS = 16
@@ -325,9 +328,10 @@ def mount_faults(paths):
     """Whether something is mounted where data must go to a disk of its own."""
     mounted = mount_points() if paths else ()
     return [
-        f"nothing is mounted on {path}; mount its disk, or take it out of the host's directories"
+        f"nothing is mounted on {path}, or above; mount its disk, or take it out of the host's "
+        "directories"
         for path in paths
-        if os.path.realpath(path) not in mounted
+        if not on_own_file_system(path, mounted)
     ]
 
 

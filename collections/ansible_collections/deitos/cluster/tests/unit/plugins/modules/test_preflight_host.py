@@ -117,7 +117,12 @@ def test_memory_disk_and_mounts(tmp_path):
     (fault,) = preflight_host.disk_faults({"/opt/x": "999999999"})
     assert "free for /opt/x, expected 999999999" in fault
     assert preflight_host.mount_faults(["/proc"]) == []
-    assert str(tmp_path) in preflight_host.mount_faults([str(tmp_path)])[0]
+
+
+def test_data_directories_may_lie_below_a_mount_point(monkeypatch):
+    monkeypatch.setattr(preflight_host, "mount_points", lambda: {"/", "/data/1"})
+    (fault,) = preflight_host.mount_faults(["/data/1", "/data/1/hdfs", "/data/2/hdfs"])
+    assert fault.startswith("nothing is mounted on /data/2/hdfs, or above")
 
 
 def test_file_source(tmp_path):
