@@ -12,6 +12,8 @@ import queues
 import topology
 import yaml
 from ansible.errors import AnsibleUndefinedVariable
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -310,16 +312,11 @@ def test_a_good_inventory_has_no_fault():
 
 @pytest.mark.parametrize("lab", ["lab", "example"])
 def test_our_own_inventories_have_no_fault(lab):
-    inventory = ROOT / "inventories" / lab
-    values = yaml.safe_load((inventory / "group_vars/all/users.yml").read_text())
-    children = yaml.safe_load((inventory / "hosts.yml").read_text())["all"]["children"]
-    groups = {name: list(members["hosts"]) for name, members in children.items()}
-    groups["all"] = list(dict.fromkeys(host for hosts in groups.values() for host in hosts))
-    hostvars = {}
-    for members in children.values():
-        for host, own in members["hosts"].items():
-            hostvars.setdefault(host, {}).update(own or {})
-    everything = {**{name: [] for name in GROUPS}, **groups}
+    directory = ROOT / "inventories" / lab
+    inventory = InventoryManager(DataLoader(), [str(directory / "hosts.yml")])
+    values = yaml.safe_load((directory / "group_vars/all/users.yml").read_text())
+    everything = {**{name: [] for name in GROUPS}, **inventory.get_groups_dict()}
+    hostvars = {name: host.get_vars() for name, host in inventory.hosts.items()}
     chosen = {"cluster_admin_group": DEFAULTS["cluster_admin_group"], **values}
     assert faults_of(everything, chosen, hostvars) == []
 
