@@ -151,6 +151,9 @@ def test_a_host_with_faults_is_refused_with_all_of_them(preflight):
         cluster_preflight_memory_mb=99999999,
         cluster_hadoop_url="file:///no/such/release.tar.gz",
         cluster_users=[{"name": "etl", "type": "service", "keytab_hosts": ["n3", "edge"]}],
+        hdfs_data_dirs=["/no/disk/hdfs"],
+        hdfs_data_mount_required=True,
+        yarn_local_dirs=["/no/disk/yarn"],
     )
     status, output = preflight(content, "--limit", "n3")
     assert status == 2, output
@@ -163,5 +166,6 @@ def test_a_host_with_faults_is_refused_with_all_of_them(preflight):
         "the name n1.test.invalid has no IPv4 address",
         "MiB of memory, expected 99999999",
         "file:///no/such/release.tar.gz is no file on this host",
+        "nothing is mounted on /no/disk/hdfs, or above",
     ):
         assert word in output, output

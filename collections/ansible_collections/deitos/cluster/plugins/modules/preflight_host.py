@@ -97,6 +97,12 @@ options:
     type: list
     elements: path
     default: []
+  directories:
+    description: Directories that are refused below a mount point of C(/etc/fstab) at which nothing
+      is mounted.
+    type: list
+    elements: path
+    default: []
   service_users:
     description: Local users with the fixed numbers that they will get, or have.
     type: dict
@@ -153,6 +159,7 @@ from urllib.parse import unquote, urlsplit
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 from ansible_collections.deitos.cluster.plugins.module_utils.mounts import (
+    missing_mount,
     mount_points,
     on_own_file_system,
 )
@@ -335,6 +342,18 @@ def mount_faults(paths):
     ]
 
 
+def missing_mount_faults(paths):
+    """Whether disks that this host has are there for what belongs on them."""
+    mounted = mount_points() if paths else ()
+    missing = dict.fromkeys(missing_mount(path, mounted) for path in paths)
+    return [
+        f"/etc/fstab has a file system for {place}, and nothing is mounted there; mount it, or "
+        "take what is below it out of the host's directories"
+        for place in missing
+        if place
+    ]
+
+
 def source_faults(url):
     """Whether a release can be fetched from here."""
     parts = urlsplit(url)
@@ -423,7 +442,7 @@ def find_faults(params):
         faults += memory_faults(params["memory_mb"]) + disk_faults(params["disk_mb"])
     for release in params["releases"]:
         faults += release_faults(release)
-    faults += mount_faults(params["mount_points"])
+    faults += mount_faults(params["mount_points"]) + missing_mount_faults(params["directories"])
     users, groups = local_accounts("/etc/passwd"), local_accounts("/etc/group")
     faults += account_faults("user", params["service_users"], users)
     faults += account_faults("group", params["service_groups"], groups)
@@ -455,6 +474,7 @@ def main():
                 },
             },
             "mount_points": {"type": "list", "elements": "path", "default": []},
+            "directories": {"type": "list", "elements": "path", "default": []},
             "service_users": {"type": "dict", "default": {}},
             "service_groups": {"type": "dict", "default": {}},
             "people": {"type": "list", "elements": "str", "default": []},

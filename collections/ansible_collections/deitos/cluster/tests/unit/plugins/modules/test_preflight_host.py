@@ -125,6 +125,14 @@ def test_data_directories_may_lie_below_a_mount_point(monkeypatch):
     assert fault.startswith("nothing is mounted on /data/2/hdfs, or above")
 
 
+def test_a_disk_of_fstab_that_is_away_is_named_once(monkeypatch):
+    away = {"/data/2/hdfs": "/data/2", "/data/2/yarn": "/data/2"}
+    monkeypatch.setattr(preflight_host, "mount_points", lambda: {"/"})
+    monkeypatch.setattr(preflight_host, "missing_mount", lambda path, mounted: away.get(path))
+    (fault,) = preflight_host.missing_mount_faults(["/var/lib/hadoop", *away])
+    assert fault.startswith("/etc/fstab has a file system for /data/2, and nothing is mounted")
+
+
 def test_file_source(tmp_path):
     path = tmp_path / "a release.tar.gz"
     assert "is no file on this host" in preflight_host.source_faults(f"file://{path}")[0]
