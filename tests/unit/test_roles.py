@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import preflight
 import pytest
 import yaml
 
@@ -76,6 +77,11 @@ def test_documented_defaults_are_the_real_ones(role):
         and normal(option["default"]) != normal(defaults[name])
     }
     assert wrong == {}
+
+
+def test_defaults_have_the_types_that_preflight_asks_of_a_site(role):
+    plain = {name: value for name, value in defaults_of(role).items() if "{{" not in str(value)}
+    assert preflight.type_faults(plain, options_of(role)) == []
 
 
 def test_every_option_has_a_type_and_a_description(role):
