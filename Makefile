@@ -31,7 +31,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 .PHONY: help
 help: ## What can be done here
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) \
-	    | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	    | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 	@echo '  LAB=name names the lab (now: $(LAB)); make cluster on bare Debian 12 needs root, make and git.'
 
 .PHONY: cluster
@@ -116,7 +116,8 @@ test: ## All that CI runs: lint, unit, sanity, the whole site in a lab of its ow
 test-long: ## Everything else: further scenarios, the chain of killed runs, the benchmarks
 	@rm -rf $(RESULTS)
 	@status=0; \
-	    $(MAKE) --keep-going $(addprefix scenario-,identity warehouse notebooks llama) long bench || status=$$?; \
+	    $(MAKE) --keep-going $(addprefix scenario-,identity warehouse notebooks llama) long bench bench-notebooks \
+	        || status=$$?; \
 	    $(PYTHON) tests/count.py $(RESULTS) || status=$$?; \
 	    exit $$status
 
@@ -134,3 +135,8 @@ bench: setup ## Time the modules, the model server, a cold converge, and one tha
 	@python bench/llama.py
 	@python lab/lab.py releases
 	@python bench/converge.py
+
+.PHONY: bench-notebooks
+bench-notebooks: setup ## The same of the site with notebooks, and how soon these answer
+	@python lab/lab.py releases
+	@python bench/converge.py notebooks

@@ -1,7 +1,8 @@
 """What is wrong with an inventory, as a list of messages: found before any host is touched.
 
-Pure functions. Each message names the host, group or variable, says what was expected and what
-to do. None of them raises on a wrong value, so that one run reports every fault at once.
+Pure functions, but for the one that reads the roles' specs. Each message names the host, group or
+variable, says what was expected and what to do. None of them raises on a wrong value, so that one
+run reports every fault at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import difflib
 import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import yaml
+from ansible.errors import AnsibleError
+from jinja2 import TemplateError, Undefined, UndefinedError
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 ADDRESS = re.compile(r"[0-9.]+|.*:.*")
@@ -41,6 +47,11 @@ SYSTEM_ACCOUNTS = {
     *("video", "sasl", "plugdev", "staff", "users", "nogroup", "input", "sgx", "kvm", "render"),
     *("crontab", "docker", "ssl-cert"),
 }
+# Names without a role's prefix that roles' defaults read: a file's own keys of a site.
+OVERRIDES = (
+    *("capacity_scheduler_overrides", "core_site_overrides", "mapred_site_overrides"),
+    *("ssl_client_overrides", "ssl_server_overrides", "tez_site_overrides"),
+)
 # Groups of daemons that the project knows by name and does not deploy yet.
 PLANNED_GROUPS = ("journalnode", "zookeeper")
 
@@ -73,6 +84,12 @@ def _is_int(value):
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_number(value):
+    if isinstance(value, str):
+        return re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value) is not None
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _is_bool(value):
     if isinstance(value, str):
         return value.lower() in ("true", "false", "yes", "no")
@@ -83,6 +100,7 @@ TYPES = {
     "str": ("text", lambda value: isinstance(value, str)),
     "path": ("a path", lambda value: isinstance(value, str)),
     "int": ("a whole number", _is_int),
+    "float": ("a number", _is_number),
     "bool": ("true or false", _is_bool),
     "list": ("a list", lambda value: isinstance(value, list)),
     "dict": ("a dictionary", lambda value: isinstance(value, dict)),
@@ -114,7 +132,8 @@ def _value_faults(where, value, option):
     kind = option.get("type", "str")
     expected, fits = TYPES[kind]
     if not fits(value):
-        found = _described(value)
+        # A text in place of a dictionary may hold anything, a password too.
+        found = "a text" if kind == "dict" and isinstance(value, str) else _described(value)
         return [f"{where} is {found}, expected {expected}{_advice(value, kind)}"]
     faults = []
     choices = option.get("choices")
@@ -157,6 +176,74 @@ def type_faults(values, spec):
         if name in spec
         for fault in _value_faults(name, value, spec[name])
     ]
+
+
+# --- Variables of roles ---------------------------------------------------------------------
+def role_specs(directory):
+    """{role: its argument specs} of every role below a directory."""
+    return {
+        path.parent.parent.name: yaml.safe_load(path.read_text())["argument_specs"]
+        for path in sorted(Path(directory).glob("*/meta/argument_specs.yml"))
+    }
+
+
+def _evaluated(value):
+    """A value with all that is in it, which templates make only when it is asked for."""
+    if isinstance(value, Undefined):
+        raise UndefinedError
+    if isinstance(value, dict):
+        return {key: _evaluated(item) for key, item in value.items()}
+    return [_evaluated(item) for item in value] if isinstance(value, list) else value
+
+
+def _known_value(own, name):
+    """A host's value, or None where it needs what only the role knows: a fact, or its defaults."""
+    try:
+        return _evaluated(own[name])
+    except (AnsibleError, TemplateError):
+        return None
+
+
+def _places(found, hosts):
+    """The hosts of a fault, in few words."""
+    if len(found) == len(hosts) > 1:
+        return "all hosts"
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return f"host{'s' * (len(found) > 1)} {shown}"
+
+
+def role_faults(hostvars, hosts, groups, specs, judged):
+    """Variables of roles that the inventory gives a wrong value, or lacks.
+
+    hostvars: {host: its variables}, asked only for these hosts, those of the run; specs: those of
+    all roles (`role_specs`); judged: names that are judged elsewhere, with their defaults. What a
+    role requires is asked of the hosts in the group of its name.
+    """
+    options = {name: {"type": "dict"} for name in OVERRIDES}
+    required = {}
+    for role, entries in specs.items():
+        for entry in entries.values():
+            for name, option in entry.get("options", {}).items():
+                options[name] = option
+                if option.get("required") and role in groups:
+                    required[name] = role
+    found = {}
+    for host in hosts:
+        own = hostvars[host]
+        values = {
+            name: value
+            for name in own
+            if name in options and name not in judged
+            if (value := _known_value(own, name)) is not None
+        }
+        faults = type_faults(values, options)
+        for name, role in required.items():
+            if host in groups[role] and name not in own:
+                why = options[name]["description"].rstrip(".")
+                faults.append(f"{name} is not set, and group {role} needs it: {why}")
+        for fault in faults:
+            found.setdefault(fault, []).append(host)
+    return [f"{_places(places, hosts)}: {fault}" for fault, places in found.items()]
 
 
 # --- Hosts and groups -----------------------------------------------------------------------
@@ -570,6 +657,8 @@ class FilterModule:
         return {
             "directories_faults": directories_faults,
             "host_value_faults": host_value_faults,
+            "role_faults": role_faults,
+            "role_specs": role_specs,
             "site_faults": site_faults,
             "topology_faults": topology_faults,
             "type_faults": type_faults,

@@ -300,6 +300,10 @@ def up(lab: Lab, machines: list[str]) -> None:
 def down(lab: Lab, machines: list[str]) -> None:
     """Remove machines, and with the last one the network, key and addresses."""
     with lab.locked():
+        networks = inspect("network", lab.network)
+        # Before anything else: the state of a lab goes by its name, whichever checkout has it.
+        for network in networks:
+            lab.must_own("network", network)
         found = lab.containers()
         going = [name for name in found if not machines or name in machines]
         if lab.state.exists():
@@ -307,8 +311,7 @@ def down(lab: Lab, machines: list[str]) -> None:
         if going:
             docker("rm", "-fv", *(lab.container(name) for name in going))
         if len(going) == len(found):
-            for network in inspect("network", lab.network):
-                lab.must_own("network", network)
+            if networks:
                 docker("network", "rm", lab.network)
             shutil.rmtree(lab.state, ignore_errors=True)
     say(f"{lab.name}: removed {' '.join(sorted(going)) or 'nothing: no machine of it was here'}")

@@ -440,7 +440,46 @@ CASES = [
     Case(
         "a disabled erasure coding policy",
         {"path": at("ec/disabled"), "ec_policy": "RS-10-4-1024k"},
-        fails="RS-10-4-1024k",
+        fails="RS-10-4-1024k is disabled",
+        then={at("ec/disabled"): None},
+    ),
+    Case(
+        "a storage policy outlives new content",
+        {"path": at("policy/file"), "state": "file", "content": "new", "storage_policy": "COLD"},
+        [make("policy/file", state="file", content="old", storage_policy="COLD")],
+    ),
+    Case(
+        "storage policies below one that changes",
+        {
+            "paths": [
+                {"path": at("policy/up"), "storage_policy": "HOT"},
+                {"path": at("policy/up/heir"), "storage_policy": "COLD"},
+                {"path": at("policy/up/own"), "storage_policy": "none"},
+                {"path": at("policy/up/own/new"), "storage_policy": "HOT"},
+            ]
+        },
+        [
+            make("policy/up", storage_policy="COLD"),
+            make("policy/up/heir"),
+            make("policy/up/own", storage_policy="WARM"),
+        ],
+    ),
+    Case(
+        "erasure coding policies below one that changes",
+        {
+            "paths": [
+                {"path": at("ec/up"), "ec_policy": "none"},
+                {"path": at("ec/up/heir"), "ec_policy": "none"},
+                {"path": at("ec/up/kept"), "ec_policy": "RS-6-3-1024k"},
+            ]
+        },
+        [make("ec/up", ec_policy="RS-6-3-1024k"), make("ec/up/heir"), make("ec/up/kept")],
+    ),
+    Case(
+        "no such erasure coding policy",
+        {"path": at("ec/unknown"), "ec_policy": "RS-1-1"},
+        fails="there is no erasure coding policy 'RS-1-1'",
+        then={at("ec/unknown"): None},
     ),
     # Snapshots
     Case("a snapshottable directory", {"path": at("snap/on"), "snapshottable": True}),

@@ -74,6 +74,13 @@ def test_a_new_host_without_room_or_release_is_refused(edge):
     assert "hadoop-9.9.9.tar.gz is no file on this host" in message
 
 
+def test_another_release_is_asked_for_on_a_host_that_has_the_rest():
+    run = preflight("-e cluster_hive_version=9.9.9", "-e cluster_preflight_memory_mb=99999999")
+    ((_host, _task, message),) = run.failed
+    assert "apache-hive-9.9.9-bin.tar.gz is no file on this host" in message
+    assert message.count("\n- ") == 1
+
+
 def test_a_sound_cluster_passes_and_nothing_changes(cluster):
     run = run_site(playbook="playbooks/preflight.yml")
     assert run.status == "successful", run.failed

@@ -40,6 +40,7 @@ def unit(tool, tmp_path, monkeypatch):
     (tmp_path / "in/dir").mkdir()
     (tmp_path / "in/dir/b").write_text("1")
     (tmp_path / "release-1").mkdir()
+    (tmp_path / "release-1/.release").write_text("sha256:1\n")
     (tmp_path / "release-2").mkdir()
     (tmp_path / "in/link").symlink_to("../release-1")
     tool.record("app")
@@ -60,7 +61,7 @@ def test_nothing_recorded(tool, unit):
 def test_fresh_after_touching_and_changing_modes(tool, unit, tmp_path):
     os.utime(tmp_path / "in/a", (1, 1))
     (tmp_path / "in/a").chmod(0o600)
-    (tmp_path / "release-1/inside").write_text("a release counts by its name")
+    (tmp_path / "release-1/inside").write_text("a release counts by its name and archive")
     assert state(tool) == {"state": "fresh", "changed": [], "records": True}
 
 
@@ -73,6 +74,7 @@ def test_fresh_after_touching_and_changing_modes(tool, unit, tmp_path):
         (lambda d: (d / "in/dir/new").write_text(""), "in/dir"),
         (lambda d: (d / "in/dir/b").rename(d / "in/dir/c"), "in/dir"),
         (lambda d: os.replace(_link(d, "../release-2"), d / "in/link"), "in/link"),
+        (lambda d: (d / "release-1/.release").write_text("sha256:2\n"), "in/link"),
         (lambda d: (d / "app.service").write_text("[Service]\n"), "app.service"),
     ],
 )

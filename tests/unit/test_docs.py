@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import preflight
 import pytest
 import topology
 import yaml
@@ -68,13 +73,64 @@ def test_every_group_is_documented():
         assert f"| `{name}` |" in text
 
 
-def test_the_example_has_few_lines_to_edit():
-    marks = [
-        int(number)
-        for path in (ROOT / "inventories/example").rglob("*.yml")
-        for number in re.findall(r"# \((\d+)\)", path.read_text())
-    ]
+EXAMPLE = ROOT / "inventories/example"
+MARK = re.compile(r" # \((\d+)\)")
+
+
+def example_of(directory):
+    """Ansible's own view of an inventory: its groups, and the variables of each host."""
+    command = [Path(sys.executable).with_name("ansible-inventory"), "-i", directory, "--list"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    hostvars = found.pop("_meta")["hostvars"]
+
+    def members(name):
+        group = found.get(name, {})
+        inner = [host for child in group.get("children", []) for host in members(child)]
+        return list(dict.fromkeys([*group.get("hosts", []), *inner]))
+
+    return {name: members(name) for name in found}, hostvars
+
+
+def test_the_example_names_the_lines_to_edit_and_they_are_few():
+    _groups, hostvars = example_of(EXAMPLE)
+    texts = set(hostvars) | {"base_manage_hosts_file"}
+    for own in hostvars.values():
+        texts |= {own["ansible_host"], own["ansible_user"], own["cluster_domain"]}
+    marks = []
+    for path in sorted(EXAMPLE.rglob("*.yml"), key=lambda path: path.name != "hosts.yml"):
+        for line in path.read_text().splitlines():
+            code = line.split("#")[0]
+            if path.name == "users.yml":  # people and their addresses: no lines of machines
+                code = "" if "mail:" in code else code
+            needed = any(re.search(rf"\b{re.escape(text)}\b", code) for text in texts)
+            assert needed == bool(MARK.search(line)), f"{path.name}: {line}"
+            marks += MARK.findall(line)
+    assert marks == [str(number) for number in range(1, len(marks) + 1)]
     assert 0 < len(marks) <= 10
+
+
+def test_edited_there_alone_the_example_is_another_site(tmp_path):
+    shutil.copytree(EXAMPLE, tmp_path / "mine")
+    for path in (tmp_path / "mine").rglob("*.yml"):
+        lines = [
+            re.sub(r"\bnode(\d)", r"srv-\1.dc", line).replace("192.0.2.", "10.1.1.")
+            if MARK.search(line)
+            else line
+            for line in path.read_text().splitlines(keepends=True)
+        ]
+        path.write_text("".join(lines))
+    groups, hostvars = example_of(tmp_path / "mine")
+    before, _hostvars = example_of(EXAMPLE)
+    renamed = {
+        name: [re.sub("node(.)", r"srv-\1.dc", host) for host in hosts]
+        for name, hosts in before.items()
+    }
+    assert groups == renamed
+    assert {own["ansible_host"] for own in hostvars.values()} == {
+        f"10.1.1.{n}" for n in range(11, 15)
+    }
+    assert preflight.topology_faults(groups, topology.group_limits(groups), "example.org") == []
 
 
 def test_the_picture_is_well_formed_and_needs_nothing_else():

@@ -101,6 +101,128 @@ def test_ssh_pins_the_machines_own_keys(tmp_path, monkeypatch):
     assert (lab.state / "known_hosts").read_text() == "kdc1 ssh-ed25519 AAAA\n"
 
 
+class Docker:
+    """What Docker holds, and what lab.py asks it to do; containers run by the name of a machine."""
+
+    def __init__(self, monkeypatch, lab, networks=(), **states):
+        self.lab = lab
+        self.networks = {name: dict(labels) for name, labels in networks}
+        self.containers = {
+            lab.container(machine): self.container(lab.container(machine), **state)
+            for machine, state in states.items()
+        }
+        self.done = []
+        monkeypatch.setattr(lab_tool, "docker", self.run)
+        monkeypatch.setattr(lab_tool, "inspect", self.inspect)
+
+    def container(self, name, status="running", network=None, labels=None):
+        return {
+            "Name": f"/{name}",
+            "Config": {"Labels": labels or self.lab.labels, "Image": "machine:1"},
+            "State": {"Running": status == "running", "Status": status},
+            "NetworkSettings": {"Networks": {network or self.lab.network: {}}},
+        }
+
+    def inspect(self, kind, *names):
+        if kind == "network":
+            return [
+                {"Name": name, "Labels": self.networks[name]}
+                for name in names
+                if name in self.networks
+            ]
+        return [self.containers[name] for name in names if name in self.containers]
+
+    def run(self, *words, check=True, stdin=None):
+        if words[:2] == ("ps", "-aq"):
+            wanted = [word.removeprefix("label=").split("=", 1) for word in words if "=" in word]
+            return "\n".join(
+                name
+                for name, item in self.containers.items()
+                if all(item["Config"]["Labels"].get(key) == value for key, value in wanted)
+            )
+        self.done.append(" ".join(dict.fromkeys([*words[:2], words[-1]])))
+        return ""
+
+
+@pytest.fixture
+def docker(tmp_path, monkeypatch):
+    """docker(networks=…, kdc1={…}): lab `two` as Docker holds it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return lambda **holds: Docker(monkeypatch, lab_tool.Lab("two"), **holds)
+
+
+FOREIGN = {lab_tool.LABEL_LAB: "two", lab_tool.LABEL_CHECKOUT: "/elsewhere"}
+
+
+@pytest.mark.parametrize("holds", ["network and machines", "network"])
+def test_down_leaves_another_checkout_s_connections_alone(docker, monkeypatch, holds):
+    machines = {"kdc1": {"labels": FOREIGN}} if "machines" in holds else {}
+    found = docker(networks=[("two.network", FOREIGN)], **machines)
+    connection = found.lab.state / "control/socket"
+    connection.parent.mkdir(parents=True)
+    connection.touch()
+    ended = []
+    monkeypatch.setattr(lab_tool, "close_connections", ended.append)
+    with pytest.raises(lab_tool.LabError, match="checkout /elsewhere"):
+        lab_tool.down(found.lab, [])
+    assert (ended, found.done, connection.exists()) == ([], [], True)
+
+
+def test_down_removes_its_own(docker):
+    lab = lab_tool.Lab("two")
+    found = docker(networks=[("two.network", lab.labels)], kdc1={}, edge1={"status": "exited"})
+    (lab.state / "control").mkdir(parents=True)
+    lab_tool.down(lab, ["edge1"])
+    assert found.done == ["rm -fv edge1.two"]
+    assert lab.state.exists()
+    del found.containers["edge1.two"], found.done[:]
+    lab_tool.down(lab, [])
+    assert found.done == ["rm -fv kdc1.two", "network rm two.network"]
+    assert not lab.state.exists()
+
+
+def test_down_of_a_lab_of_which_only_the_network_is_left(docker):
+    lab = lab_tool.Lab("two")
+    found = docker(networks=[("two.network", lab.labels)])
+    lab_tool.down(lab, [])
+    assert found.done == ["network rm two.network"]
+
+
+@pytest.mark.parametrize(
+    ("state", "done"),
+    [
+        ({}, []),
+        ({"status": "exited"}, ["start kdc1.two"]),
+        ({"status": "created"}, ["start kdc1.two"]),
+        ({"network": "bridge"}, ["rm -fv kdc1.two", "run --detach machine:1"]),
+        (None, ["run --detach machine:1"]),
+    ],
+)
+def test_a_half_made_machine_is_repaired(docker, state, done):
+    found = docker(**({} if state is None else {"kdc1": state}))
+    lab_tool.ensure_container(found.lab, "kdc1", "machine:1")
+    assert found.done == done
+
+
+def test_a_foreign_machine_or_network_is_not_used(docker):
+    found = docker(networks=[("two.network", {})], kdc1={"labels": FOREIGN, "status": "exited"})
+    with pytest.raises(lab_tool.LabError, match="checkout /elsewhere"):
+        lab_tool.ensure_container(found.lab, "kdc1", "machine:1")
+    with pytest.raises(lab_tool.LabError, match="not part of lab two"):
+        lab_tool.ensure_network(found.lab)
+    assert found.done == []
+
+
+def test_a_missing_network_is_made_and_an_own_one_kept(docker, monkeypatch):
+    monkeypatch.setattr(lab_tool, "outer_mtu", lambda: 1400)
+    found = docker()
+    lab_tool.ensure_network(found.lab)
+    assert found.done == ["network create two.network"]
+    found = docker(networks=[("two.network", found.lab.labels)])
+    lab_tool.ensure_network(found.lab)
+    assert found.done == []
+
+
 def test_reads_one_line_sources(sources):
     found = sources(
         {

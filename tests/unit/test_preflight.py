@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import preflight
 import pytest
+import queues
 import topology
 import yaml
+from ansible.errors import AnsibleUndefinedVariable
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -307,16 +312,11 @@ def test_a_good_inventory_has_no_fault():
 
 @pytest.mark.parametrize("lab", ["lab", "example"])
 def test_our_own_inventories_have_no_fault(lab):
-    inventory = ROOT / "inventories" / lab
-    values = yaml.safe_load((inventory / "group_vars/all/users.yml").read_text())
-    children = yaml.safe_load((inventory / "hosts.yml").read_text())["all"]["children"]
-    groups = {name: list(members["hosts"]) for name, members in children.items()}
-    groups["all"] = list(dict.fromkeys(host for hosts in groups.values() for host in hosts))
-    hostvars = {}
-    for members in children.values():
-        for host, own in members["hosts"].items():
-            hostvars.setdefault(host, {}).update(own or {})
-    everything = {**{name: [] for name in GROUPS}, **groups}
+    directory = ROOT / "inventories" / lab
+    inventory = InventoryManager(DataLoader(), [str(directory / "hosts.yml")])
+    values = yaml.safe_load((directory / "group_vars/all/users.yml").read_text())
+    everything = {**{name: [] for name in GROUPS}, **inventory.get_groups_dict()}
+    hostvars = {name: host.get_vars() for name, host in inventory.hosts.items()}
     chosen = {"cluster_admin_group": DEFAULTS["cluster_admin_group"], **values}
     assert faults_of(everything, chosen, hostvars) == []
 
@@ -357,6 +357,112 @@ def test_an_empty_inventory():
     assert "no host" in fault
 
 
+SPECS = preflight.role_specs(ROOT / "roles")
+
+
+class Own(dict):
+    """A host's variables, one of which needs a fact that is not known yet."""
+
+    def __getitem__(self, name):
+        if super().__getitem__(name) == "{{ unknown }}":
+            raise AnsibleUndefinedVariable("'unknown' is undefined")
+        return super().__getitem__(name)
+
+
+def role_faults(groups=None, **hostvars):
+    """What is said of the variables of a cluster of these hosts and w1, w2."""
+    hosts = {"w1": {}, "w2": {}, **hostvars}
+    own = {host: Own(variables) for host, variables in hosts.items()}
+    return preflight.role_faults(own, list(hosts), groups or {}, SPECS, {"cluster_users"})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"),
+    [
+        ("hdfs_replication", "three", "the text 'three', expected a whole number"),
+        ("hdfs_replication", 2.5, "the number 2.5, expected a whole number"),
+        ("yarn_nodemanager_memory_mb", "8G", "the text '8G', expected a whole number"),
+        ("hdfs_data_dirs", "/data/1", "the text '/data/1', expected a list; write [/data/1]"),
+        ("hdfs_home_mode", 448, "the number 448, expected text; put it in quotes"),
+        ("yarn_am_resource_percent", "half", "expected a number"),
+        ("base_manage_hosts_file", "perhaps", "expected true or false"),
+        ("base_time_servers", "ntp.example.org", "expected a list; write [ntp.example.org]"),
+        ("pki_renew_days", "month", "expected a whole number"),
+        ("yarn_application_https_policy", "ALWAYS", "expected one of: NONE, LENIENT, STRICT"),
+        ("cluster_postgresql_hosts", "db.example.org", "expected a list"),
+        ("jupyter_groups", "analysts", "expected a list; write [analysts]"),
+    ],
+)
+def test_every_role_s_variables_have_the_type_that_it_says(name, wrong, words):
+    (fault,) = role_faults(w2={name: wrong})
+    assert fault.startswith(f"host w2: {name} is ")
+    assert words in fault
+
+
+def test_a_fault_names_its_hosts_once():
+    wrong = {"hdfs_replication": "three"}
+    many = {f"w{number}": wrong for number in range(1, 7)}
+    (fault,) = role_faults(w1=wrong, w2=wrong)
+    assert fault.startswith("all hosts: hdfs_replication")
+    (fault,) = role_faults(**many, m1={})
+    assert fault.startswith("hosts w1, w2, w3 and 3 more: hdfs_replication")
+
+
+def test_parts_of_a_value_are_judged_too():
+    queues = [{"path": "root.a", "capacity": "much", "submitters": "*"}]
+    faults = role_faults(w1={"yarn_queues": queues})
+    assert len(faults) == 2
+    assert "host w1: yarn_queues[root.a] has an unknown key 'submitters'" in faults[0]
+    assert "host w1: yarn_queues[root.a].capacity" in faults[1]
+
+
+def test_good_values_other_names_and_what_is_not_known_yet_are_left_alone():
+    fine = {
+        "hdfs_replication": "2",  # as from the command line
+        "yarn_am_resource_percent": 1,
+        "hdfs_data_dirs": ["/data/1"],
+        "yarn_nodemanager_memory_mb": "{{ unknown }}",
+        "base_journal_max_use": None,
+        "site_of_my_own": 5,
+        "cluster_users": "judged with its default",
+    }
+    assert role_faults(w1=fine) == []
+
+
+def test_a_role_named_like_a_group_gets_what_it_requires():
+    groups = {"llama": ["w1"]}
+    release = {"llama_release_url": "https://mirror.example.org/llama.tar.gz"}
+    (fault,) = role_faults(groups, w1=release)
+    assert fault.startswith("host w1: llama_release_checksum is not set, and group llama needs it")
+    assert role_faults(groups, w1={**release, "llama_release_checksum": "{{ unknown }}"}) == []
+    assert len(role_faults(groups)) == 2
+
+
+def test_a_text_in_place_of_a_dictionary_is_not_shown():
+    (fault,) = role_faults(w1={"core_site_overrides": "fs.s3a.secret.key: hunter2"})
+    assert fault == "host w1: core_site_overrides is a text, expected a dictionary"
+
+
+def test_every_type_of_a_spec_can_be_judged():
+    def kinds(options):
+        for option in options.values():
+            yield option["type"]
+            yield option.get("elements", "raw")
+            yield from kinds(option.get("options", {}))
+
+    entries = [entry for role in SPECS.values() for entry in role.values()]
+    assert {kind for entry in entries for kind in kinds(entry.get("options", {}))} <= set(
+        preflight.TYPES
+    )
+
+
+def test_the_names_of_overrides_are_those_that_roles_read():
+    read = set()
+    for path in (ROOT / "roles").glob("*/defaults/main.yml"):
+        read |= set(re.findall(r"{{ (\w+_overrides) \| default", path.read_text()))
+    assert read == set(preflight.OVERRIDES)
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
@@ -369,6 +475,15 @@ ANYTHING = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+@given(
+    name=st.sampled_from(["hdfs_replication", "hdfs_data_dirs", "yarn_queues", "jupyter_kernels"]),
+    wrong=ANYTHING,
+)
+def test_no_value_of_a_role_makes_the_checks_themselves_fail(name, wrong):
+    for fault in [*role_faults(w1={name: wrong}), *queues.queue_faults({"w": {name: wrong}}, "w")]:
+        assert isinstance(fault, str)
 
 
 @given(name=st.sampled_from(sorted(VALUES)), wrong=ANYTHING)

@@ -94,6 +94,28 @@ def preflight(tmp_path):
                 "cluster_hdfs_directories[data]: path must be absolute",
             ],
         ),
+        (
+            {
+                "groups": {"llama": ["n2"]},
+                "hostvars": {
+                    "n1": {"base_time_servers": "ntp.example.org"},
+                    "n3": {"hdfs_data_dirs": "/data/{{ disk }}", "disk": 1},
+                },
+                "hdfs_replication": "three",
+                "yarn_nodemanager_memory_mb": "8G",
+                "yarn_queues": [{"path": "root.default", "capacity": 90}],
+                "llama_release_url": "https://mirror.example.org/llama.tar.gz",
+            },
+            [
+                "has 6 fault(s)",
+                "host n1: base_time_servers is the text 'ntp.example.org', expected a list",
+                "host n3: hdfs_data_dirs is the text '/data/1', expected a list; write [/data/1]",
+                "all hosts: hdfs_replication is the text 'three', expected a whole number",
+                "all hosts: yarn_nodemanager_memory_mb is the text '8G', expected a whole number",
+                "yarn_queues: the capacities below root add up to 90, not to 100",
+                "host n2: llama_release_checksum is not set, and group llama needs it",
+            ],
+        ),
     ],
 )
 def test_an_inventory_with_faults_is_refused_before_any_host_is_asked(preflight, changes, words):
@@ -106,6 +128,22 @@ def test_an_inventory_with_faults_is_refused_before_any_host_is_asked(preflight,
     assert output.count("fatal:") == 1
 
 
+def test_values_that_follow_from_facts_or_defaults_of_roles_are_left_to_the_roles(preflight):
+    content = inventory(
+        cluster_preflight_systems=["plan9 4"],  # where the run ends, beyond the inventory
+        yarn_nodemanager_memory_mb="{{ (ansible_facts['memtotal_mb'] * 0.8) | int }}",
+        yarn_nodemanager_vcores="{{ ansible_facts['processor_vcpus'] }}",
+        hdfs_data_dirs=["{{ hdfs_name_dirs | first | dirname }}/data"],
+        hdfs_site_overrides={"dfs.blocksize": "{{ yarn_map_memory_mb * 2 ** 20 }}"},
+        hdfs_replication="{{ groups['datanode'] | length }}",
+        hdfs_excluded_hosts="{{ groups['datanode'] | difference(['n3']) }}",
+    )
+    status, output = preflight(content)
+    assert status == 2, output
+    assert "fault(s); nothing was touched" not in output
+    assert "is not fit for the cluster" in output
+
+
 def test_a_host_with_faults_is_refused_with_all_of_them(preflight):
     """Neither the KDC nor the masters are in the run, and the topology is whole all the same."""
     content = inventory(
@@ -113,6 +151,9 @@ def test_a_host_with_faults_is_refused_with_all_of_them(preflight):
         cluster_preflight_memory_mb=99999999,
         cluster_hadoop_url="file:///no/such/release.tar.gz",
         cluster_users=[{"name": "etl", "type": "service", "keytab_hosts": ["n3", "edge"]}],
+        hdfs_data_dirs=["/no/disk/hdfs"],
+        hdfs_data_mount_required=True,
+        yarn_local_dirs=["/no/disk/yarn"],
     )
     status, output = preflight(content, "--limit", "n3")
     assert status == 2, output
@@ -125,5 +166,6 @@ def test_a_host_with_faults_is_refused_with_all_of_them(preflight):
         "the name n1.test.invalid has no IPv4 address",
         "MiB of memory, expected 99999999",
         "file:///no/such/release.tar.gz is no file on this host",
+        "nothing is mounted on /no/disk/hdfs, or above",
     ):
         assert word in output, output

@@ -53,3 +53,21 @@ def test_nobody_submits_to_or_administers_a_queue_that_does_not_say_who():
 def test_bad_lists_are_refused(wrong, message):
     with pytest.raises(AnsibleFilterError, match=message):
         queues.capacity_queues(wrong)
+
+
+def test_preflight_tells_all_faults_of_a_list():
+    wrong = [
+        {"path": "root.a", "capacity": 90},
+        {"path": "root.a.b", "capacity": "60"},
+        {"path": "root.x.y", "capacity": 100},
+    ]
+    assert queues.queue_faults({"m1": {"yarn_queues": wrong}, "m2": {}}, ["m1", "m2"]) == [
+        "yarn_queues: the capacities below root add up to 90, not to 100",
+        "yarn_queues: the capacities below root.a add up to 60, not to 100",
+        "yarn_queues: root.x.y has no parent: add a queue root.x",
+    ]
+
+
+@pytest.mark.parametrize("other", ["root.default", None, ["root.a"], [{"path": 1, "capacity": []}]])
+def test_preflight_leaves_lists_of_other_types_to_its_check_of_types(other):
+    assert queues.queue_faults({"m1": {"yarn_queues": other}}, ["m1"]) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import preflight
 import pytest
 import yaml
 
@@ -77,6 +79,11 @@ def test_documented_defaults_are_the_real_ones(role):
     assert wrong == {}
 
 
+def test_defaults_have_the_types_that_preflight_asks_of_a_site(role):
+    plain = {name: value for name, value in defaults_of(role).items() if "{{" not in str(value)}
+    assert preflight.type_faults(plain, options_of(role)) == []
+
+
 def test_every_option_has_a_type_and_a_description(role):
     for where, option in documented(options_of(role)):
         assert option.get("type"), where
@@ -125,6 +132,28 @@ def test_preflight_judges_every_choice_of_a_site():
     per_host = {"cluster_preflight_check_names", "cluster_preflight_mount_points"}
     (task,) = load(cluster / "tasks/topology.yml")
     assert set(task["vars"][PREFLIGHT_LIST]) == (chosen | own) - per_host
+
+
+def test_preflight_knows_where_roles_put_their_releases():
+    text = (ROOT / "roles/cluster/tasks/preflight.yml").read_text()
+    places = {}
+    for path in (ROOT / "roles").glob("*/vars/**/*.yml"):
+        places |= {
+            name: value
+            for name, value in load(path).items()
+            if re.fullmatch(r"\w+_release_directory|jupyter_python_directory", name)
+        }
+    assert len(places) == 8
+    hadoop = {places.pop(f"{role}_release_directory") for role in ("hadoop", "yarn")}
+    assert hadoop == {"{{ cluster_hadoop_home }}-{{ cluster_hadoop_version }}"}
+    assert f'cluster_hadoop_release: "{hadoop.pop()}"' in text
+    for place in places.values():
+        before, version, after = re.fullmatch(r"(.*){{ (\w+) }}(.*)", place).groups()
+        assert re.search(rf"'{before}' ~ {version}\b", text), place
+        assert f"'{after}'" in text or not after
+    models = load(ROOT / "roles/llama/vars/main.yml")
+    assert f"'{models['llama_state']}/models/' ~" in text
+    assert models["llama_models"] == "{{ llama_state }}/models"
 
 
 def load_text(text):

@@ -16,7 +16,18 @@ FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 PLACEHOLDER = re.compile(r"\$\{([^{}$]*)\}")
 # ${hadoop.tmp.dir}, ${env.HOME}, ${env.X-default} are Hadoop's; ${HOME} is a container's shell's.
 REFERENCE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+(:?-.*)?|[A-Z][A-Z0-9_]*")
-SECRET_NAME = re.compile(r"(^|[.-])(password|passwd|secret|secret\.key|keypassword)$")
+# What Hadoop's hadoop.security.sensitive-config-keys, Hive and Spark hide.
+SECRET_NAME = re.compile(
+    r"(password|passwd|passphrase|keystore\.pass|secret|secret[.-]?(access[.-]?)?key|credential"
+    r"|encryption\.key|session\.(key|token)|oauth.*token)$|^fs\.azure\.account\.key\.",
+    re.IGNORECASE,
+)
+# What a file says of a property that is none of the defaults.
+ORIGINS = {
+    "computed": "from the inventory",
+    "overrides": "the site's own",
+    "secret": "a secret of this host",
+}
 
 
 class InvalidProperty(ValueError):
@@ -269,8 +280,8 @@ def render_xml(name, properties):
     lines.append("<configuration>")
     for key, found in properties.items():
         lines.append("  <property>")
-        if found.origin == "overrides":
-            lines.append("    <!-- the site's own -->")
+        if found.origin in ORIGINS:
+            lines.append(f"    <!-- {ORIGINS[found.origin]} -->")
         lines.append(f"    <name>{_xml(key)}</name>")
         lines.append(f"    <value>{_xml(found.value)}</value>")
         if found.final:
@@ -287,8 +298,9 @@ def _xml(text):
 
 def parse_xml(data):
     """The properties of a Hadoop XML file; a repeated name or broken XML is an error."""
+    parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     try:
-        root = ElementTree.fromstring(data)
+        root = ElementTree.fromstring(data, parser)
     except (ElementTree.ParseError, ValueError) as error:
         raise InvalidProperty(f"not well-formed XML: {error}") from None
     if root.tag != "configuration":
@@ -299,9 +311,13 @@ def parse_xml(data):
         if name in found:
             raise InvalidProperty(f"{name}: appears twice")
         value = element.findtext("value")
+        comments = [
+            (part.text or "").strip() for part in element if part.tag is ElementTree.Comment
+        ]
         found[name] = Property(
             value if value is not None else element.get("value", ""),
             final=(element.findtext("final") or element.get("final", "")).strip() == "true",
+            secret=ORIGINS["secret"] in comments,
         )
     return found
 
@@ -313,8 +329,8 @@ def render_properties(name, properties):
     """A key=value file, as java.util.Properties and Hadoop's native helpers both read it."""
     lines = [f"# {line}" for line in _header(name)]
     for key, found in properties.items():
-        if found.origin == "overrides":
-            lines.append("# the site's own")
+        if found.origin in ORIGINS:
+            lines.append(f"# {ORIGINS[found.origin]}")
         # Keys with ':' would end there; values keep their inner characters.
         escaped = key.replace(":", "\\:")
         lines.append(f"{escaped}={_property_value(found.value)}")
@@ -337,16 +353,19 @@ def parse_properties(data):
     # A line that ends in an odd number of backslashes goes on in the next one.
     text = re.sub(r"(?<!\\)((?:\\\\)*)\\\r?\n[ \t]*", r"\1", text)
     found = {}
+    comment = None
     for line in text.splitlines():
         line = line.lstrip(" \t\f")
         if not line or line[0] in "#!":
+            comment = line[1:].strip()
             continue
         pair = re.fullmatch(r"((?:\\.|[^\\=: \t])*)[ \t]*[=:]?[ \t]*(.*)", line, re.DOTALL)
         key, value = (pair[1], pair[2]) if pair else (line, "")
         name = _unescape(key)
         if name in found:
             raise InvalidProperty(f"{name}: appears twice")
-        found[name] = Property(_unescape(value))
+        found[name] = Property(_unescape(value), secret=comment == ORIGINS["secret"])
+        comment = None
     return found
 
 

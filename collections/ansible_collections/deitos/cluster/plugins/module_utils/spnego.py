@@ -280,19 +280,24 @@ def kerberos_problem(kind, text, keytab, who, host=None):
 class Response:
     """A server's answer; `chunks()` streams a body that `body` would hold whole."""
 
-    def __init__(self, raw, stream=False):
+    def __init__(self, raw, stream=False, broken=None):
+        """broken: makes the Problem of an error in the middle of a stream."""
         self.status = raw.status
         self.headers = raw.headers
         self._raw = raw
+        self._broken = broken
         self.body = b"" if stream else raw.read()
 
     def chunks(self, size=1 << 20):
         """The body in pieces."""
-        while True:
-            piece = self._raw.read(size)
-            if not piece:
-                return
-            yield piece
+        try:
+            while piece := self._raw.read(size):
+                yield piece
+            # Python takes a body that ends early for the end.
+            if self._raw.length:
+                raise http.client.IncompleteRead(b"", self._raw.length)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._broken(error) from None
 
     def text(self):
         """The body's beginning as one line of text, without markup, for messages."""
@@ -501,6 +506,13 @@ class Client:
 
     def _send(self, parts, method, body, headers, repeat=False, stream=False):
         target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+
+        def broken(error, what="did not answer"):
+            self._drop(parts)
+            return Interrupted(
+                f"{parts.netloc} {what} {method} {parts.path}: {error or type(error).__name__}"
+            )
+
         while True:
             connection, used = self._connection(parts)
             try:
@@ -511,7 +523,11 @@ class Client:
                     # Refused halfway through an upload: the reason may have arrived.
                     if body is None:
                         raise
-                response = Response(connection.getresponse(), stream)
+                response = Response(
+                    connection.getresponse(),
+                    stream,
+                    lambda error: broken(error, "broke off in the middle of its answer to"),
+                )
                 if response.headers.get("Connection", "").lower() == "close" and not stream:
                     self._drop(parts)
                 return response
@@ -520,10 +536,7 @@ class Client:
                 # A server closes kept connections when it likes; that says nothing.
                 if used and repeat and not isinstance(error, TimeoutError):
                     continue
-                raise Interrupted(
-                    f"{parts.netloc} did not answer {method} {parts.path}:"
-                    f" {error or type(error).__name__}"
-                ) from None
+                raise broken(error) from None
 
 
 def trust(ca_path):

@@ -82,6 +82,15 @@ class RemoteProblem(Problem):
         self.kind = kind
 
 
+# What to do about the server's exceptions that have no class of their own.
+ADVICE = {
+    "MaxDirectoryItemsExceededException": "spread the names over directories",
+    "ParentNotDirectoryException": "a directory above is a file: remove it, or use another path",
+    "RetriableException": "the server is not ready yet: run the task again",
+    "SnapshotException": "delete the snapshots that are in the way, or allow them first",
+}
+
+
 def told(message):
     """A server's message as one line, without the Java stack that some have."""
     lines = str(message).splitlines()
@@ -110,13 +119,17 @@ def remote_problem(status, body, who, host):
             f" ({text})"
         )
     if kind == "FileNotFoundException":
-        return NotFound(text)
+        return NotFound(
+            f"what this needs is not there: if somebody removes it meanwhile, stop that, then run"
+            f" the task again ({text})"
+        )
     if "QuotaExceeded" in kind or "QuotaByStorageTypeExceeded" in kind:
         return QuotaExceeded(
             f"a quota would be exceeded: remove something, or raise it with name_quota or"
             f" space_quota ({text})"
         )
-    return RemoteProblem(f"{kind}: {text}", kind)
+    advice = ADVICE.get(kind, f"the log of {host} says more")
+    return RemoteProblem(f"{kind}: {text} ({advice})", kind)
 
 
 class WebHdfs:
@@ -165,7 +178,13 @@ class WebHdfs:
 
     @staticmethod
     def _decode(response):
-        return json.loads(response.body) if response.body else {}
+        try:
+            return json.loads(response.body) if response.body else {}
+        except ValueError:
+            raise Problem(
+                "the answer is not WebHDFS': is this address a NameNode's, with nothing between?"
+                f" ({response.text()})"
+            ) from None
 
     @staticmethod
     def _target(path, op, parameters):
@@ -246,12 +265,12 @@ class WebHdfs:
             answers = self.client.ahead(
                 [endpoint + self._target(path, "GETACLSTATUS", {}) for path in paths]
             )
+            found = [
+                self._decode(answer)["AclStatus"] if answer.status == 200 else None
+                for answer in answers
+            ]
         except Problem:
-            answers = []
-        found = [
-            self._decode(answer)["AclStatus"] if answer.status == 200 else None
-            for answer in answers
-        ]
+            found = []
         return found + [None] * (len(paths) - len(found))
 
     # Contents: the NameNode says where, the DataNode is reached over TLS like everybody else.
@@ -520,6 +539,43 @@ class Statuses:
             and parent_of(known) == path
         )
         return status.get("childrenNum", 0) - removed + added
+
+
+class Inherited:
+    """A policy that a path has itself or from above, as if the planned changes were done.
+
+    HDFS tells what is in force, not whose it is: below a planned change, what was in force there
+    may stay or go, so several policies are possible until it is done.
+    """
+
+    def __init__(self, tree, in_force):
+        """in_force: what of a status is the policy."""
+        self.tree = tree
+        self.in_force = in_force
+        self.planned = {}
+
+    def get(self, path):
+        """The policies of which one will be in force at a path."""
+        status = self.tree.get(path)
+        if status.get("new"):
+            own = self.planned.get(path)
+            return own[2] if own else self.get(parent_of(path))
+        found = {self.in_force(status)}
+        planned = sorted(
+            (*self.planned[above], above == path)
+            for above in _upwards(path)
+            if above in self.planned
+        )
+        for _turn, before, after, own in planned:
+            if own:
+                found = after
+            elif found & before:
+                found = found | after
+        return found
+
+    def set(self, path, after):
+        """From here on, a path has one of these."""
+        self.planned[path] = (len(self.planned), self.get(path), after)
 
 
 def run_in_order(hdfs, changes):

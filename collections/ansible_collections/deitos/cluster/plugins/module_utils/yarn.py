@@ -46,11 +46,16 @@ def ask(client, endpoint, what, **query):
     response = client.request("GET", url, headers={"Accept": "application/json"}, repeat=True)
     if response.status == 403:
         raise Problem(f"{endpoint} refuses {client.login.who}: {response.text()}")
+    if response.status != 200:
+        raise Problem(
+            f"{endpoint} answered HTTP {response.status} about {what}, see its log:"
+            f" {response.text()}"
+        )
     try:
         return json.loads(response.body)
     except ValueError:
         raise Problem(
-            f"{endpoint} answered HTTP {response.status} without JSON: {response.text()}"
+            f"{endpoint} answered without JSON, is it a ResourceManager?: {response.text()}"
         ) from None
 
 

@@ -15,13 +15,19 @@ description:
     and the site's overrides win over both, key by key.
   - Names and values are checked before anything is written; an error names the file, the property,
     what is wrong and what is expected.
-  - Nothing is written unless all files of the call are right. Each file is replaced whole.
+  - A malformed reference (C(${})) is refused. One that is well formed is taken as it is, since what
+    it may name is known to no module, namely the defaults in Hadoop's own jars and the system
+    properties that each daemon is started with.
+  - A comment tells of each property whether it is computed, the site's own or a secret; one without
+    is a default.
+  - Nothing is written unless all files of the call are right and can be compared with what is
+    there. Each file is replaced whole.
   - Secrets are read from files on the host itself, so that they never pass through the controller,
     and are masked in the diff.
 attributes:
   check_mode:
-    description: Reports what would change. Owners, groups and secret files that do not exist yet
-      are taken to be made by an earlier task of the same run.
+    description: Reports what would change. Owners, groups, directories and secret files that do not
+      exist yet are taken to be made by an earlier task of the same run.
     support: full
   diff_mode:
     description: Shows the properties that differ, one a line, with secrets masked.
@@ -128,7 +134,8 @@ planned:
     file whose secret is not there yet. M(deitos.cluster.daemon) takes it.
   returned: in check mode
   type: dict
-  sample: {/etc/hadoop/hdfs-site.xml: 5feceb66ffc86f38d952786c6d696c79}
+  sample:
+    /etc/hadoop/hdfs-site.xml: 5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9
 """
 
 import hashlib
@@ -164,6 +171,9 @@ class ConfigFile:
         if not module.check_mode:
             atomic.uid_of(self.attributes["owner"])
             atomic.gid_of(self.attributes["group"])
+            directory = os.path.dirname(self.path)
+            if not os.path.isdir(directory):
+                raise hadoop_xml.InvalidProperty(f"make the directory {directory} first")
 
     @staticmethod
     def _format(name):
@@ -281,11 +291,14 @@ def main():
             if wanted.path in files:
                 raise hadoop_xml.InvalidProperty("this file is listed twice")
             files[wanted.path] = wanted
+        differing = []
         for wanted in files.values():
             name = wanted.path
             diffs = wanted.diffs()
-            if not diffs:
-                continue
+            if diffs:
+                differing.append((wanted, diffs))
+        for wanted, diffs in differing:
+            name = wanted.path
             if not module.check_mode:
                 wanted.apply()
             elif wanted.rewrite:

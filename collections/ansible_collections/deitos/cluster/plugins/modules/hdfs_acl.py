@@ -352,12 +352,12 @@ def reconcile(module, report, hdfs, items):
     planner = Planner(hdfs, module.check_mode)
     planner.load(items)
     changes = []
-    acls = {}
+    planned = []
     for item in items:
         with report.item(item.name):
             changes += planner.plan(item)
-            if item.path in planner.statuses:
-                acls[item.name] = planner.described(item)
+            planned.append(item)
+    failed = set()
     outcomes = (
         [(change, None) for change in changes] if module.check_mode else run_in_order(hdfs, changes)
     )
@@ -365,10 +365,14 @@ def reconcile(module, report, hdfs, items):
         if problem:
             report.error(change.item.name, problem, change.path)
             report.begun |= change.begun
-            acls.pop(change.item.name, None)
+            failed |= {change.item.path, change.path}
         else:
             report.change(change.path, [change.action], [change.diff()])
-    report.extra["acls"] = list(acls.values())
+    report.extra["acls"] = [
+        planner.described(item)
+        for item in planned
+        if item.path in planner.statuses and item.path not in failed
+    ]
 
 
 def main():

@@ -102,8 +102,12 @@ health:
       description: The release of Hadoop.
       type: str
 paths:
-  description: Each path that is there, by name, with C(type), C(owner), C(group), C(mode),
-    C(length), C(replication), C(acl) and C(effective), and with O(usage) what is in it.
+  description:
+    - Each path that is there, by name, with C(type), C(owner), C(group), C(mode), C(length),
+      C(replication), C(modified) (seconds since 1970), C(acl) and C(effective).
+    - With O(usage), C(usage) tells what is in it as C(directories), C(files), C(length) and
+      C(space) (bytes, once and with all copies), and its limits as C(name_quota) and
+      C(space_quota) (C(-1) for none).
   returned: always
   type: dict
   sample:
@@ -114,10 +118,11 @@ paths:
       mode: "0770"
       length: 0
       replication: 0
+      modified: 1700000000
       acl: ["user::rwx", "group::rwx", "other::---"]
       effective: {}
 errors:
-  description: The paths that could not be read, with the reason.
+  description: The paths that could not be read, or are none, with the reason.
   returned: when a path could not be read
   type: list
   elements: dict
@@ -219,8 +224,14 @@ def described(hdfs, path, status, usage):
     return words
 
 
-def read_paths(hdfs, paths, usage):
+def read_paths(hdfs, names, usage):
     """({path: words}, [errors])"""
+    paths, errors = [], []
+    for name in names:
+        try:
+            paths.append(check_path(name))
+        except Problem as problem:
+            errors.append({"path": name, "msg": str(problem)})
     tree = Statuses(hdfs)
     tree.load(paths)
 
@@ -228,7 +239,7 @@ def read_paths(hdfs, paths, usage):
         status = tree.get(path)
         return described(hdfs, path, status, usage) if status else None
 
-    found, errors = {}, []
+    found = {}
     for path, answer in zip(paths, hdfs.map(read, paths)):
         if isinstance(answer, Problem):
             errors.append({"path": path, "msg": str(answer)})
@@ -249,7 +260,6 @@ def main():
     )
     result = {"changed": False, "namenodes": {}, "health": {}, "paths": {}}
     try:
-        paths = [check_path(path) for path in module.params["paths"]]
         with connect(module) as hdfs:
             result["namenodes"] = namenodes(hdfs)
             active = [
@@ -259,7 +269,9 @@ def main():
             ]
             if active:
                 result["health"] = health(hdfs, active[0])
-            result["paths"], errors = read_paths(hdfs, paths, module.params["usage"])
+            result["paths"], errors = read_paths(
+                hdfs, module.params["paths"], module.params["usage"]
+            )
     except Problem as problem:
         module.fail_json(msg=str(problem), **result)
     if errors:

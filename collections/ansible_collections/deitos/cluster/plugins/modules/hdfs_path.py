@@ -95,7 +95,8 @@ options:
         type: str
       ec_policy:
         description: A directory's erasure coding policy in force, such as V(RS-6-3-1024k); V(none)
-          for that of the directory above. It must be enabled. Files keep what they have.
+          for that of the directory above. It must be enabled. Files keep what they have until they
+          are written anew.
         type: str
       snapshottable:
         description: Whether snapshots of a directory may be taken.
@@ -121,6 +122,8 @@ options:
     description:
       - What a V(state=file) contains.
       - A file is written beside its place and renamed into it, so that nobody reads half of it.
+      - It keeps owner, group, mode, ACL, copies, storage policy and extended attributes of the file
+        that it replaces. Its erasure coding is that of the directory.
     type: raw
   src:
     description:
@@ -176,7 +179,8 @@ options:
     type: str
   ec_policy:
     description: A directory's erasure coding policy in force, such as V(RS-6-3-1024k); V(none) for
-      that of the directory above. It must be enabled. Files keep what they have.
+      that of the directory above. It must be enabled. Files keep what they have until they are
+      written anew.
     type: str
   snapshottable:
     description: Whether snapshots of a directory may be taken.
@@ -251,6 +255,7 @@ errors:
       msg: the directory is not empty; recursive removes it with all that is in it
 """
 
+import functools
 import hashlib
 import re
 import time
@@ -259,6 +264,7 @@ import uuid
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_mode
 from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.module_utils.webhdfs import (
+    Inherited,
     RemoteProblem,
     Statuses,
     check_path,
@@ -376,10 +382,17 @@ def content_of(hdfs, path, status):
             return record[0], None
     digest = hashlib.sha256()
     kept = []
+    length = 0
     for piece in hdfs.read(path) if status["length"] else ():
         digest.update(piece)
+        length += len(piece)
         if status["length"] <= SHOWN_CONTENT:
             kept.append(piece)
+    if length != status["length"]:
+        raise Problem(
+            f"{length} bytes were read of {status['length']}: if somebody writes to this file, stop"
+            " that; run the task again"
+        )
     shown = b"".join(kept) if status["length"] <= SHOWN_CONTENT else None
     return digest.hexdigest(), shown
 
@@ -464,6 +477,20 @@ def put(path, op, **parameters):
 def post(path, op, **parameters):
     """A step: one request that WebHDFS wants as a POST."""
     return lambda hdfs: hdfs.call("POST", path, op, **parameters)
+
+
+def unset_ec(path):
+    """A step: leave the erasure coding policy to what is above."""
+
+    def step(hdfs):
+        try:
+            hdfs.call("POST", path, "UNSETECPOLICY")
+        except RemoteProblem as problem:
+            # What is in force came from above all along.
+            if problem.kind != "NoECPolicySetException":
+                raise
+
+    return step
 
 
 def ensure_mode(path, mode):
@@ -556,7 +583,23 @@ class Planner:
         self.trees = {}
         self.contents = {}
         self.quotas = {}
-        self.policies = None
+        self.storage = Inherited(self.tree, lambda status: status.get("storagePolicy", 0))
+        self.ec = Inherited(self.tree, ec_policy_of)
+
+    @functools.cached_property
+    def storage_policies(self):
+        """{name: number} of all there are."""
+        answer = self.hdfs.get("/", "GETALLSTORAGEPOLICY")["BlockStoragePolicies"]
+        return {policy["name"]: policy["id"] for policy in answer["BlockStoragePolicy"]}
+
+    @functools.cached_property
+    def ec_policies(self):
+        """{name: state} of all there are."""
+        answer = self.hdfs.get("/", "GETECPOLICIES")["ErasureCodingPolicies"]
+        return {
+            found["policy"]["name"]: found["state"]
+            for found in answer["ErasureCodingPolicyInfo"] or []
+        }
 
     def load(self, items):
         """Ask for all that planning needs, side by side."""
@@ -581,11 +624,6 @@ class Planner:
         ]
         answers = self.hdfs.map(lambda path: self.hdfs.get(path, "GETQUOTAUSAGE"), limited)
         self.quotas = dict(zip(limited, answers))
-        if any(item.options["storage_policy"] for item in items):
-            answer = self.hdfs.get("/", "GETALLSTORAGEPOLICY")["BlockStoragePolicies"]
-            self.policies = {
-                policy["name"]: policy["id"] for policy in answer["BlockStoragePolicy"]
-            }
 
     @staticmethod
     def _spreads(item, status):
@@ -623,6 +661,7 @@ class Planner:
         if item.state == "absent":
             return self._plan_absent(item, status)
         kind = "DIRECTORY" if item.state == "directory" else "FILE"
+        self._check_policies(item, status or {})
         if status is None:
             return self._plan_new(item)
         if status["type"] != kind and not (item.state == "touch" and status["type"] == "DIRECTORY"):
@@ -650,6 +689,28 @@ class Planner:
             if change.actions:
                 changes.append(change)
         return changes
+
+    def _check_policies(self, item, status):
+        """Refuse policies that HDFS would refuse, before anything of the item is planned."""
+        name = (item.options["storage_policy"] or "none").upper()
+        if name != "NONE" and name not in self.storage_policies:
+            raise Problem(
+                f"there is no storage policy '{item.options['storage_policy']}': HDFS has"
+                f" {', '.join(sorted(self.storage_policies))}"
+            )
+        name = item.options["ec_policy"] or "none"
+        if name.lower() in ("none", "replication") or name == ec_policy_of(status):
+            return
+        if name not in self.ec_policies:
+            raise Problem(
+                f"there is no erasure coding policy '{name}': HDFS has"
+                f" {', '.join(sorted(self.ec_policies))}"
+            )
+        if self.ec_policies[name] != "ENABLED":
+            raise Problem(
+                f"the erasure coding policy {name} is {self.ec_policies[name].lower()}: enable it"
+                f" with 'hdfs ec -enablePolicy -policy {name}', or use another"
+            )
 
     def _plan_snapshot(self, item, status):
         directory, name = item.snapshot
@@ -728,8 +789,6 @@ class Planner:
             "length": 0,
             "childrenNum": 0,
             "aclBit": above.get("aclBit", False),
-            "storagePolicy": above.get("storagePolicy", 0),
-            "ecPolicy": ec_policy_of(above),
             "snapshotEnabled": False,
             "replication": 0,
             "new": True,
@@ -768,8 +827,8 @@ class Planner:
         status["owner"] = item.options["owner"]
         status["group"] = item.options["group"] or status["group"]
         self._plan_replication(change, item, item.path, status)
-        self._plan_extras(change, item, status)
         self.tree.add(item.path, status)
+        self._plan_extras(change, item, status)
         return [*changes, change]
 
     def _plan_touch(self, change):
@@ -840,9 +899,8 @@ class Planner:
 
         return step
 
-    @staticmethod
-    def _dress(hdfs, item, temporary, mode, old, acl):
-        """Owner, mode and ACL of a new file, before it takes its place."""
+    def _dress(self, hdfs, item, temporary, mode, old, acl):
+        """All that a new file has besides its content, before it takes its place."""
         status = hdfs.status(temporary)
         wanted = item.source.length if item.source else 0
         if status["length"] != wanted:
@@ -858,6 +916,25 @@ class Planner:
         elif status.get("aclBit") and old:
             hdfs.put(temporary, "REMOVEACL")
         ensure_mode(temporary, mode)(hdfs)
+        if old:
+            self._keep(hdfs, item.path, temporary, status)
+
+    def _keep(self, hdfs, path, temporary, status):
+        """Give a new file the storage policy and the extended attributes of the one it replaces."""
+        # Asked for anew: a change above may have changed what it inherits.
+        policy = (hdfs.status(path) or {}).get("storagePolicy", 0)
+        if policy and policy != status.get("storagePolicy", 0):
+            names = {number: name for name, number in self.storage_policies.items()}
+            hdfs.put(temporary, "SETSTORAGEPOLICY", storagepolicy=names[policy])
+        try:
+            attributes = hdfs.get(path, "GETXATTRS", encoding="hex")["XAttrs"]
+        except RemoteProblem:
+            # This HDFS has extended attributes switched off.
+            return
+        for attribute in attributes:
+            if attribute["name"] != RECORD:
+                words = {"xattr.name": attribute["name"], "xattr.value": attribute["value"]}
+                hdfs.put(temporary, "SETXATTR", **words, flag="CREATE")
 
     def _plan_attributes(self, change, item, path, status, at_top=False):
         """Owner, group, mode and replication of what is there; returns the status afterwards."""
@@ -952,47 +1029,41 @@ class Planner:
         name = item.options["storage_policy"]
         if name is None:
             return
-        names = {number: policy for policy, number in self.policies.items()}
-        now = status.get("storagePolicy", 0)
-        if name.lower() == "none":
-            above = self.tree.get(parent_of(item.path)).get("storagePolicy", 0)
-            if item.path == "/":
-                above = 0
-            if now != above:
-                change.add(
-                    "storage_policy",
-                    "storage_policy",
-                    names.get(now, now),
-                    "none",
-                    post(item.path, "UNSETSTORAGEPOLICY"),
-                )
-            return
-        if name.upper() not in self.policies:
-            raise Problem(
-                f"there is no storage policy '{name}': HDFS has {', '.join(sorted(self.policies))}"
-            )
-        if self.policies[name.upper()] != now:
-            change.add(
-                "storage_policy",
-                "storage_policy",
-                names.get(now, "none"),
-                name.upper(),
-                put(item.path, "SETSTORAGEPOLICY", storagepolicy=name.upper()),
-            )
+        names = {number: policy for policy, number in self.storage_policies.items()}
+        wanted = self._inherited(self.storage, item.path, 0)
+        step = post(item.path, "UNSETSTORAGEPOLICY")
+        if name.lower() != "none":
+            name = name.upper()
+            wanted = {self.storage_policies[name]}
+            step = put(item.path, "SETSTORAGEPOLICY", storagepolicy=name)
+        if self._plan_policy(self.storage, item.path, wanted):
+            before = names.get(status.get("storagePolicy", 0), "none")
+            change.add("storage_policy", "storage_policy", before, name, step)
 
     def _plan_ec(self, change, item, status):
         name = item.options["ec_policy"]
         if name is None:
             return
-        now = ec_policy_of(status)
-        if name.lower() == "none":
-            above = None if item.path == "/" else ec_policy_of(self.tree.get(parent_of(item.path)))
-            if now != above:
-                step = post(item.path, "UNSETECPOLICY")
-                change.add("ec_policy", "ec_policy", now, "none", step)
-        elif name != now:
+        wanted = self._inherited(self.ec, item.path, None)
+        step = unset_ec(item.path)
+        if name.lower() != "none":
+            wanted = {name}
             step = put(item.path, "SETECPOLICY", ecpolicy=name)
-            change.add("ec_policy", "ec_policy", now or "none", name, step)
+        if self._plan_policy(self.ec, item.path, wanted):
+            change.add("ec_policy", "ec_policy", ec_policy_of(status) or "none", name, step)
+
+    @staticmethod
+    def _inherited(policy, path, without):
+        return {without} if path == "/" else policy.get(parent_of(path))
+
+    @staticmethod
+    def _plan_policy(policy, path, wanted):
+        """Whether a path needs a policy set; from here on it has one of those wanted."""
+        now = policy.get(path)
+        if now == wanted and len(now) == 1:
+            return False
+        policy.set(path, wanted)
+        return True
 
     @staticmethod
     def _plan_snapshottable(change, item, status):

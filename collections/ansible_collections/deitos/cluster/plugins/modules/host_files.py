@@ -77,8 +77,11 @@ options:
         type: int
         default: 32
       mount_point:
-        description: For V(state=directory), refuse unless this path is a mounted mount point, so
-          that a missing disk never fills the file system below it.
+        description:
+          - For V(state=directory), refuse unless this path, or one above it other than C(/), is a
+            mount point, so that a missing disk never fills the system's own.
+          - Where C(/etc/fstab) has a mount point at or above a directory, and nothing is mounted
+            there, the directory is refused in any case.
         type: bool
         default: false
       validate:
@@ -107,8 +110,12 @@ EXAMPLES = r"""
 - name: Make a data directory on each disk, never below a disk that is not mounted
   deitos.cluster.host_files:
     files:
-      - {path: /data/1, state: directory, mount_point: true}
-      - {path: /data/1/hdfs, state: directory, owner: hdfs, group: hadoop, mode: "0700"}
+      - path: /data/1/hdfs
+        state: directory
+        owner: hdfs
+        group: hadoop
+        mode: "0700"
+        mount_point: true
 """
 
 RETURN = r"""
@@ -135,7 +142,11 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.deitos.cluster.plugins.module_utils import atomic
-from ansible_collections.deitos.cluster.plugins.module_utils.mounts import mount_points
+from ansible_collections.deitos.cluster.plugins.module_utils.mounts import (
+    missing_mount,
+    mount_points,
+    on_own_file_system,
+)
 
 DEFAULT_MODES = {"file": "0644", "directory": "0755", "secret": "0400"}
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
@@ -234,9 +245,16 @@ class Item:
         return [self._diff({"target": before}, {"target": self.item["target"]})]
 
     def _diff_directory(self, found):
-        if self.item["mount_point"] and os.path.realpath(self.path) not in mount_points():
+        mounted = mount_points()
+        if self.item["mount_point"] and not on_own_file_system(self.path, mounted):
             raise Refused(
-                "nothing is mounted here: mount the disk, or take it out of the host's directories"
+                "nothing is mounted here, or above: mount the disk, or take it out of the host's "
+                "directories"
+            )
+        if place := missing_mount(self.path, mounted):
+            raise Refused(
+                f"/etc/fstab has a file system for {place}, and nothing is mounted there: mount "
+                "it, or take it out of the host's directories"
             )
         return self._diff_attributes("directory", found)
 

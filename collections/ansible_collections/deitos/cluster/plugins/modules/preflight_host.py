@@ -61,9 +61,8 @@ options:
     default: false
   installed:
     description:
-      - A path that a finished installation has made. Where it exists, O(memory_mb), O(disk_mb) and
-        O(sources) are not asked for any more, so that a full disk or a mirror that is away does
-        not stop the daily work.
+      - A path that a finished installation has made. Where it exists, O(memory_mb) and O(disk_mb)
+        are not asked for any more, so that a full disk does not stop the daily work.
     type: path
   memory_mb:
     description: The least memory of a new host, in MiB.
@@ -73,13 +72,34 @@ options:
     description: The least free space of a new host, in MiB, by directory.
     type: dict
     default: {}
-  sources:
-    description: URLs of releases that a new host must be able to fetch.
+  releases:
+    description:
+      - Archives that this host must be able to fetch, each until it is installed, so that a mirror
+        that is away does not stop the daily work.
     type: list
-    elements: str
+    elements: dict
     default: []
+    suboptions:
+      path:
+        description: What the installed release has made, as a path or a shell pattern.
+        type: str
+        required: true
+      url:
+        description: The archive. None is asked for when empty.
+        type: str
+        required: true
+      checksum:
+        description: Its digest, or C(ALGORITHM:URL) of a file with it, which is asked for too.
+        type: str
+        required: true
   mount_points:
-    description: Directories on which a file system must be mounted.
+    description: Directories that must lie on another file system than the root's.
+    type: list
+    elements: path
+    default: []
+  directories:
+    description: Directories that are refused below a mount point of C(/etc/fstab) at which nothing
+      is mounted.
     type: list
     elements: path
     default: []
@@ -107,8 +127,11 @@ EXAMPLES = r"""
     systems: [debian 12]
     memory_mb: 2048
     disk_mb: {/opt: 2048, /var: 1024}
-    sources: ["file:///srv/releases/hadoop-3.4.2.tar.gz"]
     installed: /opt/hadoop-3.4.2
+    releases:
+      - path: /opt/hadoop-3.4.2
+        url: https://mirror.example.org/hadoop-3.4.2.tar.gz
+        checksum: sha512:https://mirror.example.org/hadoop-3.4.2.tar.gz.sha512
     service_users: {hdfs: 801}
 """
 
@@ -123,6 +146,7 @@ faults:
 """
 
 import errno
+import glob
 import ipaddress
 import os
 import socket
@@ -134,7 +158,11 @@ from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-from ansible_collections.deitos.cluster.plugins.module_utils.mounts import mount_points
+from ansible_collections.deitos.cluster.plugins.module_utils.mounts import (
+    missing_mount,
+    mount_points,
+    on_own_file_system,
+)
 
 LEAST_PYTHON = (3, 9)
 RESOLVERS = 16
@@ -307,9 +335,22 @@ def mount_faults(paths):
     """Whether something is mounted where data must go to a disk of its own."""
     mounted = mount_points() if paths else ()
     return [
-        f"nothing is mounted on {path}; mount its disk, or take it out of the host's directories"
+        f"nothing is mounted on {path}, or above; mount its disk, or take it out of the host's "
+        "directories"
         for path in paths
-        if os.path.realpath(path) not in mounted
+        if not on_own_file_system(path, mounted)
+    ]
+
+
+def missing_mount_faults(paths):
+    """Whether disks that this host has are there for what belongs on them."""
+    mounted = mount_points() if paths else ()
+    missing = dict.fromkeys(missing_mount(path, mounted) for path in paths)
+    return [
+        f"/etc/fstab has a file system for {place}, and nothing is mounted there; mount it, or "
+        "take what is below it out of the host's directories"
+        for place in missing
+        if place
     ]
 
 
@@ -338,6 +379,15 @@ def source_faults(url):
             "this host reaches, or to file:///…"
         )
     ]
+
+
+def release_faults(release):
+    """Whether a release can be fetched from here, unless it is installed already."""
+    if glob.glob(release["path"]):
+        return []
+    checksum = release["checksum"].partition(":")[2]
+    sources = [text for text in (release["url"], checksum) if "://" in text]
+    return [fault for source in sources for fault in source_faults(source)]
 
 
 def local_accounts(path):
@@ -390,9 +440,9 @@ def find_faults(params):
         faults += all_name_faults(params["name"], params["names"])
     if not (params["installed"] and os.path.exists(params["installed"])):
         faults += memory_faults(params["memory_mb"]) + disk_faults(params["disk_mb"])
-        for url in params["sources"]:
-            faults += source_faults(url)
-    faults += mount_faults(params["mount_points"])
+    for release in params["releases"]:
+        faults += release_faults(release)
+    faults += mount_faults(params["mount_points"]) + missing_mount_faults(params["directories"])
     users, groups = local_accounts("/etc/passwd"), local_accounts("/etc/group")
     faults += account_faults("user", params["service_users"], users)
     faults += account_faults("group", params["service_groups"], groups)
@@ -413,8 +463,18 @@ def main():
             "installed": {"type": "path"},
             "memory_mb": {"type": "int", "default": 0},
             "disk_mb": {"type": "dict", "default": {}},
-            "sources": {"type": "list", "elements": "str", "default": []},
+            "releases": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"required": True},
+                    "url": {"required": True},
+                    "checksum": {"required": True},
+                },
+            },
             "mount_points": {"type": "list", "elements": "path", "default": []},
+            "directories": {"type": "list", "elements": "path", "default": []},
             "service_users": {"type": "dict", "default": {}},
             "service_groups": {"type": "dict", "default": {}},
             "people": {"type": "list", "elements": "str", "default": []},

@@ -67,6 +67,28 @@ def test_layers_and_types():
     assert "<final>true</final>" in hadoop_xml.render_xml("x.xml", found)
 
 
+@pytest.mark.parametrize(
+    ("render", "parse", "comment", "line"),
+    [
+        ("render_xml", "parse_xml", "    <!-- {} -->", "    <name>{}</name>"),
+        ("render_properties", "parse_properties", "# {}", "{}=1"),
+    ],
+)
+def test_a_comment_tells_where_a_property_comes_from(render, parse, comment, line):
+    properties = hadoop_xml.merge(
+        {"defaults": {"a": 1}, "computed": {"b": 1}, "overrides": {"c": 1}}, secrets={"d": "1"}
+    )
+    text = getattr(hadoop_xml, render)("x", properties)
+    lines = text.splitlines()
+    told = {name: lines[lines.index(line.format(name)) - 1] for name in "abcd"}
+    assert told["b"] == comment.format("from the inventory")
+    assert told["c"] == comment.format("the site's own")
+    assert told["d"] == comment.format("a secret of this host")
+    assert told["a"] in ("  <property>", "# Set properties in the inventory: x_overrides.")
+    found = getattr(hadoop_xml, parse)(text.encode())
+    assert {name for name in found if found[name].secret} == {"d"}
+
+
 def test_header_names_the_variable_to_change():
     assert "hdfs_site_overrides" in hadoop_xml.render_xml("hdfs-site.xml", {})
     assert "log4j_overrides" in hadoop_xml.render_properties("log4j.properties", {})
@@ -139,6 +161,13 @@ BAD = {
     "some.value": ["{{ forgotten }}", "{% if x %}", "${unclosed", "${}", "${two words}", "a\x00b"],
     "ssl.server.keystore.password": ["plain"],
     "hadoop.http.secret": ["plain"],
+    "javax.jdo.option.ConnectionPassword": ["plain"],
+    "spark.ssl.keyPassword": ["plain"],
+    "spark.ssl.keyStorePassword": ["plain"],
+    "fs.azure.account.key.site.blob.example.net": ["plain"],
+    "fs.s3a.secret.key": ["plain"],
+    "fs.s3.awsSecretAccessKey": ["plain"],
+    "fs.s3a.session.token": ["plain"],
     "two words": ["x"],
     "": ["x"],
     "a..b": ["x"],

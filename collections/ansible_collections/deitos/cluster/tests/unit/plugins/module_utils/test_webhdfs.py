@@ -31,7 +31,9 @@ def remote(kind, message, status=403):
         ("StandbyException", "not supported in state standby", webhdfs.Standby, "nn1"),
         ("SafeModeException", "Cannot create /x.", webhdfs.SafeMode, "safemode get"),
         ("RetriableException", "Name node is in safe mode.", webhdfs.SafeMode, "safe mode"),
-        ("FileNotFoundException", "File does not exist: /x", webhdfs.NotFound, "/x"),
+        ("FileNotFoundException", "File does not exist: /x", webhdfs.NotFound, "again (File"),
+        ("SnapshotException", "/x has snapshots", webhdfs.RemoteProblem, "delete the snapshots"),
+        ("IOException", "no space", webhdfs.RemoteProblem, "no space (the log of nn1 says more)"),
         ("NSQuotaExceededException", "quota=1", webhdfs.QuotaExceeded, "name_quota"),
         ("DSQuotaExceededException", "quota=1", webhdfs.QuotaExceeded, "space_quota"),
         ("AclException", "Invalid ACL", webhdfs.RemoteProblem, "AclException: Invalid ACL"),
@@ -232,6 +234,72 @@ def test_a_datanode_that_fails_is_named(cluster, authority):
     with pytest.raises(webhdfs.RemoteProblem, match="IOException: disk full"):
         b"".join(hdfs.read("/x"))
     datanode.stop()
+
+
+def test_a_file_is_sent_as_it_is_read(cluster, authority, tmp_path):
+    content = bytes(range(256)) * (1 << 14)
+    (tmp_path / "large").write_bytes(content)
+    key, certificate = authority.issue("dn", ["localhost"])
+    datanode = Server(key, certificate, lambda _request: (201, [], b""))
+    hdfs, _servers = cluster(
+        lambda _r: (200, [], json.dumps({"Location": f"{datanode.url}/x"}).encode())
+    )
+    largest = 0
+
+    class File:
+        """A file that notes how much of it is held at once."""
+
+        def __init__(self, file):
+            self.fileno = file.fileno
+            self.file = file
+
+        def read(self, size=-1):
+            nonlocal largest
+            piece = self.file.read(size)
+            largest = max(largest, len(piece))
+            return piece
+
+    with (tmp_path / "large").open("rb") as file:
+        hdfs.create("/x", File(file))
+    (seen,) = datanode.seen
+    assert seen.sent == content and seen.headers["Content-Length"] == str(len(content))
+    assert 0 < largest <= spnego.UPLOAD_BLOCK
+    datanode.stop()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_datanode_that_breaks_off(cluster, authority, chunked):
+    def answer(request):
+        if "op=CREATE" in request.path:
+            return 201, [], b""
+        request.send_response(200)
+        if chunked:
+            request.send_header("Transfer-Encoding", "chunked")
+        else:
+            request.send_header("Content-Length", "10")
+        request.end_headers()
+        request.wfile.write(b"a\r\npart" if chunked else b"part")
+        return None, [], b""
+
+    key, certificate = authority.issue("dn", ["localhost"])
+    datanode = Server(key, certificate, answer)
+    hdfs, _servers = cluster(
+        lambda r: (200, [], json.dumps({"Location": f"{datanode.url}{r.path}"}).encode())
+    )
+    with pytest.raises(spnego.Interrupted, match="broke off in the middle"):
+        b"".join(hdfs.read("/x"))
+    # The next file gets a connection of its own.
+    hdfs.create("/y", b"content")
+    assert datanode.connections == 2
+    datanode.stop()
+
+
+def test_an_answer_that_is_no_json(cluster):
+    hdfs, _servers = cluster(lambda _r: (200, [], b"<html><p>Welcome</p></html>"))
+    with pytest.raises(Problem, match=r"nothing between\? \(Welcome\)"):
+        hdfs.status("/x")
+    answers = hdfs.acls_of(["/x", "/y"])
+    assert all("Welcome" in str(answer) for answer in answers)
 
 
 SITE = """<configuration>{}</configuration>"""

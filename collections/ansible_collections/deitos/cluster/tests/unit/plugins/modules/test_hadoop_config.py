@@ -112,12 +112,21 @@ class TestSecrets:
         assert second["diff"][0]["before"] != second["diff"][0]["after"]
         assert not configure(self.wanted(secret))["changed"]
 
-    def test_what_a_foreign_file_held_is_masked(self, tmp_path, configure):
+    @pytest.mark.parametrize("name", ["some.password", "javax.jdo.option.ConnectionPassword"])
+    def test_what_a_foreign_file_held_is_masked(self, tmp_path, configure, name):
         (tmp_path / "a.xml").write_text(
-            "<configuration><property><name>some.password</name><value>leak</value></property>"
+            f"<configuration><property><name>{name}</name><value>leak</value></property>"
             "</configuration>"
         )
         assert "leak" not in str(configure({"name": "a.xml", "computed": {"x": 1}}))
+
+    @pytest.mark.parametrize("name", ["a.xml", "a.properties"])
+    @pytest.mark.parametrize("after", [{}, {"of.no.telling.name": "open"}])
+    def test_what_was_a_secret_stays_masked(self, configure, secret, name, after):
+        secrets = {"of.no.telling.name": str(secret)}
+        assert not configure({"name": name, "mode": "0640", "secrets": secrets})["failed"]
+        result = configure({"name": name, "mode": "0640", "computed": after})
+        assert result["changed"] and "hunter2" not in str(result)
 
     def test_the_file_may_not_be_world_readable(self, configure, secret):
         result = configure(self.wanted(secret, mode="0644"))
@@ -153,6 +162,16 @@ def test_one_wrong_file_and_nothing_is_written(tmp_path, configure, file, says):
     assert result["msg"].startswith(wrong["name"])
     assert says in result["msg"]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("wrong", ["missing/a.xml", "directory"])
+def test_one_file_that_cannot_be_and_nothing_is_written(tmp_path, configure, wrong):
+    (tmp_path / "directory").mkdir()
+    result = configure({"name": "good.xml"}, {"name": wrong})
+    assert result["failed"] and wrong.split("/")[0] in result["msg"]
+    assert result["changed_files"] == [] and not result["changed"]
+    assert os.listdir(tmp_path) == ["directory"]
+    assert configure({"name": "missing/a.xml"}, check=True)["changed"]
 
 
 def test_unknown_group_in_check_mode_only(tmp_path, configure):

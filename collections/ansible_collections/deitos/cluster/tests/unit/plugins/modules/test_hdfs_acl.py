@@ -162,6 +162,30 @@ def test_one_failure_hides_no_other(hdfs, run_module):
     assert [acl["path"] for acl in result["acls"]] == ["/e"]
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_returned_acls_are_those_of_the_end(hdfs, run_module, check):
+    hdfs.acls["/d/f"] = hdfs_entries.merge(hdfs.acls["/d/f"], hdfs_entries.parse(["user:b:rwx"]))
+    acls = [
+        {"path": "/d/f", "state": "stripped"},
+        {"path": "/d", "entries": ["user:a:rwx"], "recursive": True},
+    ]
+    result = run_module(hdfs_acl, check=check, acls=acls)
+    found = {acl["path"]: acl["entries"] for acl in result["acls"]}
+    assert "user:a:rwx" in found["/d/f"] and "user:a:rwx" in found["/d"]
+    if not check:
+        assert found == {path: shown(hdfs, path) for path in found}
+
+
+def test_an_acl_that_another_item_failed_to_change_is_not_told(hdfs, run_module):
+    hdfs.fail_on = "/d/f"
+    acls = [
+        {"path": "/d/f", "state": "exact"},
+        {"path": "/d", "entries": ["user:a:rwx"], "recursive": True},
+    ]
+    result = run_module(hdfs_acl, acls=acls)
+    assert result["failed"] and result["acls"] == []
+
+
 def test_the_mode_of_the_fake_is_what_a_status_means(hdfs):
     hdfs.acls["/d"] = hdfs_entries.merge(hdfs.acls["/d"], hdfs_entries.parse(["user:a:rwx"]))
     assert hdfs_mode.mode_of(hdfs.status("/d"), hdfs.acl("/d")) == 0o750

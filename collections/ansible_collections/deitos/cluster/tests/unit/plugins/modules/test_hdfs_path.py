@@ -10,13 +10,20 @@ from ansible_collections.deitos.cluster.plugins.module_utils import webhdfs
 from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_path
 
+STORAGE = {"HOT": 7, "WARM": 5, "COLD": 2}
+EC = {"RS-6-3-1024k": "ENABLED", "XOR-2-1-1024k": "ENABLED", "RS-10-4-1024k": "DISABLED"}
+
 
 class Memory:
-    """As much of HDFS as paths with owners and modes need."""
+    """As much of HDFS as paths with owners, modes and policies need."""
 
     def __init__(self):
         self.paths = {"/": self._node("DIRECTORY", "755")}
         self.contents = {}
+        # Of the path itself; below it, they are inherited.
+        self.storage = {}
+        self.ec = {}
+        self.attributes = {}
         self.requests = []
         self.fail_on = None
         self.lock = threading.Lock()
@@ -50,23 +57,27 @@ class Memory:
 
     def status(self, path):
         self.requests.append(("GETFILESTATUS", path))
-        node = self.paths.get(path)
-        if node is None:
-            return None
-        return {**node, "childrenNum": len(self._children(path))}
+        return self._described(path) if path in self.paths else None
+
+    def _described(self, path):
+        return {
+            **self.paths[path],
+            "childrenNum": len(self._children(path)),
+            "storagePolicy": self.in_force(self.storage, path) or 0,
+            "ecPolicy": self.in_force(self.ec, path),
+        }
+
+    def in_force(self, policies, path):
+        while path not in policies and path != "/":
+            path = webhdfs.parent_of(path)
+        return policies.get(path)
 
     def _children(self, path):
         return [other for other in self.paths if other != "/" and webhdfs.parent_of(other) == path]
 
     def listing(self, path):
         self.requests.append(("LISTSTATUS", path))
-        return {
-            child.rsplit("/", 1)[1]: {
-                **self.paths[child],
-                "childrenNum": len(self._children(child)),
-            }
-            for child in self._children(path)
-        }
+        return {child.rsplit("/", 1)[1]: self._described(child) for child in self._children(path)}
 
     def acls_of(self, paths):
         return self.map(self.acl, paths)
@@ -86,7 +97,15 @@ class Memory:
         yield self.contents[path]
 
     def get(self, path, op, **_parameters):
-        return self.call("GET", path, op)
+        if op == "GETALLSTORAGEPOLICY":
+            found = [{"name": name, "id": number} for name, number in STORAGE.items()]
+            return {"BlockStoragePolicies": {"BlockStoragePolicy": found}}
+        if op == "GETECPOLICIES":
+            found = [{"policy": {"name": name}, "state": state} for name, state in EC.items()]
+            return {"ErasureCodingPolicies": {"ErasureCodingPolicyInfo": found}}
+        assert op == "GETXATTRS"
+        found = self.attributes.get(path, {})
+        return {"XAttrs": [{"name": name, "value": value} for name, value in found.items()]}
 
     def put(self, path, op, **parameters):
         return self.call("PUT", path, op, **parameters)
@@ -109,6 +128,24 @@ class Memory:
                 target = parameters["destination"]
                 self.paths[target] = self.paths.pop(path)
                 self.contents[target] = self.contents.pop(path)
+                for own in (self.storage, self.attributes):
+                    own.pop(target, None)
+                    if path in own:
+                        own[target] = own.pop(path)
+            elif op == "SETSTORAGEPOLICY":
+                self.storage[path] = STORAGE[parameters["storagepolicy"]]
+            elif op == "UNSETSTORAGEPOLICY":
+                self.storage.pop(path, None)
+            elif op == "SETECPOLICY":
+                assert EC[parameters["ecpolicy"]] == "ENABLED"
+                self.ec[path] = parameters["ecpolicy"]
+            elif op == "UNSETECPOLICY":
+                if path not in self.ec:
+                    raise webhdfs.RemoteProblem("none is set", "NoECPolicySetException")
+                del self.ec[path]
+            elif op == "SETXATTR":
+                own = self.attributes.setdefault(path, {})
+                own[parameters["xattr.name"]] = parameters["xattr.value"]
             elif op == "DELETE":
                 inside = [p for p in self.paths if p == path or p.startswith(path + "/")]
                 for gone in inside:
@@ -214,6 +251,106 @@ def test_new_content_keeps_owner_and_mode(hdfs, four_runs):
     hdfs.contents["/f"] = b"old"
     four_runs(hdfs_path, path="/f", state="file", content="longer")
     assert seen(hdfs, "/f") == ("600", "bob", "hdfs") and hdfs.contents["/f"] == b"longer"
+
+
+def test_new_content_keeps_storage_policy_and_attributes(hdfs, four_runs):
+    for path in ("/inherits", "/own"):
+        hdfs.paths[path] = {**hdfs._node("FILE", "600"), "length": 3}
+        hdfs.contents[path] = b"old"
+    attributes = {"user.origin": "0x61", "trusted.t": None}
+    hdfs.attributes["/own"] = {**attributes, hdfs_path.RECORD: "0x62"}
+    hdfs.storage = {"/": STORAGE["WARM"], "/own": STORAGE["COLD"]}
+    paths = [
+        {"path": "/inherits"},
+        {"path": "/own", "storage_policy": "COLD"},
+    ]
+    four_runs(hdfs_path, paths=paths, state="file", content="longer")
+    assert hdfs.storage == {"/": STORAGE["WARM"], "/own": STORAGE["COLD"]}
+    assert hdfs.attributes == {"/own": attributes}
+
+
+def test_new_content_under_a_policy_that_changes(hdfs, four_runs):
+    hdfs.paths["/a"] = hdfs._node("DIRECTORY", "755")
+    for path in ("/a/inherits", "/a/own"):
+        hdfs.paths[path] = {**hdfs._node("FILE", "600"), "length": 3}
+        hdfs.contents[path] = b"old"
+    hdfs.storage = {"/a": STORAGE["COLD"], "/a/own": STORAGE["COLD"]}
+    file = {"state": "file", "content": "longer"}
+    paths = [
+        {"path": "/a", "storage_policy": "HOT"},
+        {"path": "/a/inherits", **file},
+        {"path": "/a/own", **file},
+    ]
+    four_runs(hdfs_path, paths=paths)
+    assert hdfs.storage == {"/a": STORAGE["HOT"], "/a/own": STORAGE["COLD"]}
+
+
+KINDS = {
+    "storage_policy": ("storage", "COLD", "HOT", STORAGE),
+    "ec_policy": ("ec", "RS-6-3-1024k", "XOR-2-1-1024k", {name: name for name in EC}),
+}
+
+
+@pytest.mark.parametrize("option", KINDS)
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("below", ["first", "other", "none"])
+def test_a_policy_under_one_that_changes(hdfs, four_runs, option, own, there, below):
+    kind, first, other, values = KINDS[option]
+    policies = getattr(hdfs, kind)
+    hdfs.paths["/a"] = hdfs._node("DIRECTORY", "755")
+    policies["/a"] = values[first]
+    if there:
+        hdfs.paths["/a/b"] = hdfs._node("DIRECTORY", "755")
+        if own:
+            policies["/a/b"] = values[first]
+    wanted = {"first": first, "other": other, "none": "none"}[below]
+    paths = [
+        {"path": "/a", option: other},
+        {"path": "/a/b", option: wanted},
+        {"path": "/a/b/c", option: wanted},
+    ]
+    four_runs(hdfs_path, paths=paths)
+    in_force = values[first if below == "first" else other]
+    assert hdfs.in_force(policies, "/a") == values[other]
+    assert hdfs.in_force(policies, "/a/b") == hdfs.in_force(policies, "/a/b/c") == in_force
+
+
+def test_an_inherited_policy_is_enough(hdfs, run_module):
+    hdfs.paths["/a"] = hdfs._node("DIRECTORY", "755")
+    hdfs.paths["/a/b"] = hdfs._node("DIRECTORY", "755")
+    hdfs.storage["/a"], hdfs.ec["/a"] = STORAGE["COLD"], "RS-6-3-1024k"
+    for policies in (("COLD", "RS-6-3-1024k"), ("none", "none")):
+        named = dict(zip(KINDS, policies))
+        assert not run_module(hdfs_path, path="/a/b", **named)["changed"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"storage_policy": "WARMISH"}, "COLD, HOT, WARM"),
+        ({"ec_policy": "RS-10-4-1024k"}, "is disabled: enable it with 'hdfs ec -enablePolicy"),
+        ({"ec_policy": "RS-1-1"}, "there is no erasure coding policy 'RS-1-1'"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused_before_anything(
+    hdfs, run_module, check, options, reason
+):
+    result = run_module(
+        hdfs_path, check=check, paths=[{"path": "/a/b", **options}, {"path": "/a/c", "mode": "700"}]
+    )
+    assert result["failed"] and reason in result["msg"]
+    # What the refused one would have made on its way is made for the other.
+    assert result["changed_paths"] == ["/a", "/a/c"] and "/a/b" not in hdfs.paths
+
+
+def test_a_file_that_is_read_in_part_is_no_different_one(hdfs, run_module):
+    hdfs.paths["/f"] = {**hdfs._node("FILE", "600"), "length": 7}
+    hdfs.contents["/f"] = b"old"
+    result = run_module(hdfs_path, path="/f", state="file", content="content")
+    assert result["failed"] and "3 bytes were read of 7" in result["msg"]
+    assert hdfs.changes() == []
 
 
 def test_one_failure_hides_no_other(hdfs, run_module):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from ansible_collections.deitos.cluster.plugins.module_utils import mounts
 from ansible_collections.deitos.cluster.plugins.modules import host_files
 
 ME = {"owner": str(os.getuid()), "group": str(os.getgid())}
@@ -158,7 +160,6 @@ def test_a_link_in_place_of_a_file_is_replaced_not_followed(tmp_path, four_runs)
         ({"content": {"a": 1}}, "must be text, not a dict"),
         ({"content": "x", "validate": "true"}, "'%s'"),
         ({"content": "x", "mode": "rw"}, "octal"),
-        ({"state": "directory", "mount_point": True}, "nothing is mounted"),
     ],
 )
 def test_refusals_name_the_path_and_the_reason(tmp_path, run_module, wanted, says):
@@ -178,15 +179,55 @@ def test_relative_and_repeated_paths_are_refused(tmp_path, run_module):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize(
+    ("mounted", "accepted"), [("data/1/hdfs", True), ("data/1", True), ("data/2", False)]
+)
+def test_a_data_directory_lies_on_a_disk_of_its_own(
+    tmp_path, run_module, monkeypatch, mounted, accepted
+):
+    monkeypatch.setattr(host_files, "mount_points", lambda: {"/", str(tmp_path / mounted)})
+    (tmp_path / "data/1").mkdir(parents=True)
+    wanted = item(tmp_path / "data/1/hdfs", state="directory", mount_point=True)
+    result = run_module(host_files, files=[wanted])
+    assert result["failed"] is not accepted
+    assert accepted or "nothing is mounted here, or above" in result["msg"]
+    assert (tmp_path / "data/1/hdfs").exists() is accepted
+
+
 def test_a_mounted_directory_is_accepted(run_module):
     found = {"path": "/proc", "state": "directory", "mount_point": True, "mode": "0555"}
     assert not run_module(host_files, check=True, files=[found])["failed"]
 
 
+def test_a_directory_is_not_made_below_a_disk_that_should_be_mounted(
+    tmp_path, run_module, monkeypatch
+):
+    """Whatever the item says: fstab says it."""
+    table = tmp_path / "fstab"
+    table.write_text(
+        "# comment\nUUID=1 / ext4 defaults 0 1\nUUID=2 none swap sw 0 0\n"
+        f"UUID=3 {tmp_path}/data/1 xfs defaults,nofail 0 2\n"
+        f"UUID=4 {tmp_path}/data/2/ xfs defaults 0 2\n"
+        f"UUID=5 {tmp_path}/data/3 xfs noauto 0 2\n"
+    )
+    mounted = {"/", f"{tmp_path}/data/2"}
+    for disk, missing in ((1, f"{tmp_path}/data/1"), (2, None), (3, None), (4, None)):
+        path = tmp_path / f"data/{disk}/yarn"
+        assert mounts.missing_mount(path, mounted, table) == missing
+    assert mounts.missing_mount(tmp_path, mounted, tmp_path / "no-fstab") is None
+
+    missing = functools.partial(mounts.missing_mount, table=table)
+    monkeypatch.setattr(host_files, "missing_mount", missing)
+    result = run_module(host_files, files=[item(tmp_path / "data/1/yarn", state="directory")])
+    assert result["failed"]
+    assert f"/etc/fstab has a file system for {tmp_path}/data/1" in result["msg"]
+    assert not (tmp_path / "data").exists()
+
+
 def test_mount_table_with_blanks(tmp_path):
     table = tmp_path / "mountinfo"
     table.write_text("36 35 98:0 / /data/my\\040disk rw - ext4 /dev/sda rw\n")
-    assert host_files.mount_points(table) == {"/data/my disk"}
+    assert mounts.mount_points(table) == {"/data/my disk"}
 
 
 def test_a_file_is_validated_before_it_is_put_in_place(tmp_path, run_module, four_runs):

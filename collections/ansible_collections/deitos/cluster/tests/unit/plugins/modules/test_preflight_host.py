@@ -117,7 +117,20 @@ def test_memory_disk_and_mounts(tmp_path):
     (fault,) = preflight_host.disk_faults({"/opt/x": "999999999"})
     assert "free for /opt/x, expected 999999999" in fault
     assert preflight_host.mount_faults(["/proc"]) == []
-    assert str(tmp_path) in preflight_host.mount_faults([str(tmp_path)])[0]
+
+
+def test_data_directories_may_lie_below_a_mount_point(monkeypatch):
+    monkeypatch.setattr(preflight_host, "mount_points", lambda: {"/", "/data/1"})
+    (fault,) = preflight_host.mount_faults(["/data/1", "/data/1/hdfs", "/data/2/hdfs"])
+    assert fault.startswith("nothing is mounted on /data/2/hdfs, or above")
+
+
+def test_a_disk_of_fstab_that_is_away_is_named_once(monkeypatch):
+    away = {"/data/2/hdfs": "/data/2", "/data/2/yarn": "/data/2"}
+    monkeypatch.setattr(preflight_host, "mount_points", lambda: {"/"})
+    monkeypatch.setattr(preflight_host, "missing_mount", lambda path, mounted: away.get(path))
+    (fault,) = preflight_host.missing_mount_faults(["/var/lib/hadoop", *away])
+    assert fault.startswith("/etc/fstab has a file system for /data/2, and nothing is mounted")
 
 
 def test_file_source(tmp_path):
@@ -189,6 +202,7 @@ def test_local_accounts_are_read_from_the_files(tmp_path):
 
 
 GOOD_PARAMETERS = {"name": NAME, "check_names": False}
+GONE = {"path": "/no/such/release", "url": "file:///no/such/file", "checksum": "sha512:ab12"}
 
 
 @pytest.fixture
@@ -211,7 +225,7 @@ def test_all_faults_come_in_one_message(run_module):
         **GOOD_PARAMETERS,
         controller_time=0,
         memory_mb=99999999,
-        sources=["file:///no/such/file"],
+        releases=[GONE],
     )
     assert result["failed"]
     assert len(result["faults"]) == 3
@@ -225,7 +239,29 @@ def test_an_installed_host_is_not_asked_for_room(run_module, tmp_path):
         **GOOD_PARAMETERS,
         memory_mb=99999999,
         disk_mb={"/": 999999999},
-        sources=["file:///no/such/file"],
         installed=str(tmp_path),
     )
     assert not result["failed"], result
+
+
+@pytest.mark.usefixtures("_a_booted_host")
+def test_each_release_is_asked_for_until_it_is_installed(run_module, tmp_path):
+    (tmp_path / "hadoop-3.4.2").mkdir()
+    hadoop = {**GONE, "path": str(tmp_path / "hadoop-3.4.*"), "url": "file:///no/such/hadoop"}
+    hive = {**GONE, "path": str(tmp_path / "hive-4.0.1"), "url": "file:///no/such/hive"}
+    result = run_module(
+        preflight_host, **GOOD_PARAMETERS, installed=str(tmp_path), releases=[hadoop, hive]
+    )
+    assert result["failed"]
+    assert len(result["faults"]) == 1
+    assert "file:///no/such/hive" in result["faults"][0]
+
+
+def test_what_a_release_is_asked_for(tmp_path):
+    there = tmp_path / "release.tar.gz"
+    there.write_text("")
+    release = {"path": str(tmp_path / "none"), "url": f"file://{there}", "checksum": "sha512:ab12"}
+    assert preflight_host.release_faults(release) == []
+    assert preflight_host.release_faults({**release, "url": "", "checksum": ""}) == []
+    (fault,) = preflight_host.release_faults({**release, "checksum": f"sha512:file://{there}.sum"})
+    assert f"file://{there}.sum is no file" in fault

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
-from ansible_collections.deitos.cluster.plugins.module_utils import yarn
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.deitos.cluster.plugins.module_utils import spnego, yarn
+from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import yarn_info
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from https_server import Login, Server, kerberized
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (500, b'{"RemoteException": {"message": "no scheduler"}}', "HTTP 500 about metrics.*sched"),
+        (403, b'{"RemoteException": {"message": "not you"}}', "refuses somebody.*not you"),
+        (200, b"<html>Welcome</html>", "without JSON.*Welcome"),
+    ],
+)
+def test_an_answer_that_is_an_error(authority, status, body, reason):
+    key, certificate = authority.issue("rm", ["localhost"])
+    server = Server(key, certificate, kerberized(lambda _request: (status, [], body)))
+    client = spnego.Client(Login(), str(authority.certificate), timeout=5)
+    with client, pytest.raises(Problem, match=reason):
+        yarn.ask(client, server.url, "metrics")
+    server.stop()
 
 
 def test_nodes():
