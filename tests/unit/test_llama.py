@@ -176,6 +176,23 @@ def test_missing_keys_are_made_once_for_root(store, tmp_path):
     assert keyring.Keys(store.path).owner(key) == "a"
 
 
+def test_a_run_that_ends_early_leaves_no_key_that_nobody_has(store, tmp_path):
+    """Before the key is in its file, and after that; the next run makes one that is good."""
+    issued = tmp_path / "issued"
+    issued.touch()
+    with pytest.raises(FileExistsError):
+        store.ensure(["a"], issued, check=False)
+    assert keyring.load(store.path) == {}
+    issued.unlink()
+    store.group, store.entries = "no-such-group", {}
+    with pytest.raises(KeyError):
+        store.ensure(["a"], issued, check=False)
+    assert keyring.load(store.path) == {}
+    store.group, store.entries = GROUP, {}
+    assert store.ensure(["a"], issued, check=False) == ["a"]
+    assert keyring.Keys(store.path).owner((issued / "a").read_text().strip()) == "a"
+
+
 @pytest.mark.parametrize("name", ["", "Alice", "a_b", "../x", "a" * 32])
 def test_odd_names_are_refused(store, name):
     with pytest.raises(ValueError, match="a name is"):
