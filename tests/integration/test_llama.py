@@ -266,6 +266,7 @@ def test_what_is_too_much_is_said_in_json(ask, key, body, status):
         {"messages": [{"role": "user", "content": "x"}], "temperature": "hot"},
         {"messages": [{"role": "user", "content": None}]},
         {"messages": [{"role": "user", "content": "x"}], "n": 3},
+        {"messages": [{"role": "user", "content": "x"}], "logit_bias": {"5000": 1}},
         {"messages": [{"role": "user", "content": "x"}], "logprobs": True},
     ],
     ids=lambda value: str(value)[:40],

@@ -61,6 +61,7 @@ class Slot:
 class Engine:
     def __init__(self, slots=1):
         self.model = "tiny"
+        self.vocabulary = 100
         self.slots = [Slot() for _ in range(slots)]
 
     def parse(self, kind, body):
@@ -303,6 +304,10 @@ def test_a_stream_ends_with_done(application, key):
         ("/v1/completions", {"prompt": "x", "model": "gpt-4"}, 404, "model_not_found"),
         ("/v1/completions", b'{"prompt": "x", "temperature": NaN}', 400, "invalid_json"),
         ("/v1/completions", b'{"prompt": "x", "temperature": 1e999}', 400, "invalid_json"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"100": 1}}, 400, "invalid_type"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"-1": 1}}, 400, "invalid_type"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"9" * 900: 1}}, 400, "invalid_type"),
+        ("/v1/chat/completions", {"logit_bias": {"you": 1}}, 400, "invalid_type"),
         ("/v1/chat/completions", {"max_completion_tokens": 51}, 400, "too_many_tokens"),
         ("/v1/chat/completions", {"messages": [{"role": "user"}]}, 400, "invalid_type"),
         ("/v1/chat/completions", {"messages": ["x"]}, 400, "invalid_type"),
@@ -330,6 +335,11 @@ def test_parts_of_text_are_one_text():
     image = [{"type": "image_url", "image_url": "http://localhost/"}]
     with pytest.raises(server.Refused, match=r"messages.0.content must be text"):
         server.in_words([{"role": "user", "content": image}])
+
+
+def test_tokens_of_the_model_may_be_made_likelier(application, key):
+    body = {"prompt": "x", "max_tokens": 1, "logit_bias": {"0": -100, "99": 1}}
+    assert run(application, "POST", "/v1/completions", body, headers=bearer(key))[0] == 200
 
 
 def test_the_most_tokens_are_granted(application, key):
