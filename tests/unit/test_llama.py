@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import hashlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ FILES = Path(__file__).resolve().parents[2] / "roles/llama/files"
 sys.path.insert(0, str(FILES))
 from deitos_llama import app as server  # noqa: E402  it lies beside the role, not on the path
 from deitos_llama import keys as keyring  # noqa: E402
+from deitos_llama import server as process  # noqa: E402
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
 LIMITS = server.Limits(max_body_bytes=1000, max_tokens=50, queue=1, request_seconds=5)
@@ -356,6 +358,24 @@ def test_an_error_of_ours_tells_nothing(application, key, path):
     assert status == 500
     assert b"secret" not in answer and b"Traceback" not in answer
     assert json.loads(answer)["error"]["code"] == "internal_error"
+
+
+# --- The model that is named ---------------------------------------------------------------------
+
+
+def test_a_model_with_another_digest_is_refused(tmp_path):
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    for name in ("sha256", "sha512"):
+        digest = hashlib.new(name, b"GGUF").hexdigest()
+        process.see_digest(model, f"{name}:{digest}")
+        process.see_digest(model, f"{name}:{digest.upper()}")
+    with pytest.raises(SystemExit, match=r"its digest is sha256:.*, and sha256:0000 is named"):
+        process.see_digest(model, "sha256:0000")
+    with pytest.raises(SystemExit, match="unsupported"):
+        process.see_digest(model, "sha999:0000")
+    with pytest.raises(SystemExit, match="No such file"):
+        process.see_digest(tmp_path / "other.gguf", "sha256:0000")
 
 
 # --- Concurrency and time -----------------------------------------------------------------------
