@@ -289,6 +289,16 @@ def test_too_many_at_once_are_turned_away(ask, key):
     assert ask("POST", "/llama", long, key).status_code == 200
 
 
+def test_verify_asks_with_and_without_a_key_and_leaves_none(host):
+    before = host.check_output("deitos-llama-key list")
+    run = run_site(playbook="playbooks/verify.yml")
+    assert (run.status, run.failed) == ("successful", [])
+    log = host.check_output("journalctl -u llama --no-pager -n 20")
+    assert re.search(r"verify-\d+ POST /v1/completions 200", log), log
+    assert len(re.findall(r"- POST /v1/completions 401", log)) >= 2, log
+    assert host.check_output("deitos-llama-key list") == before
+
+
 # --- The unit -----------------------------------------------------------------------------------
 
 
