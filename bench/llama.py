@@ -64,8 +64,9 @@ def certificate(place):
     subprocess.run([*command, "-out", place / "host.crt"], check=True, capture_output=True)
 
 
-def configuration(place, threads):
+def configuration(place, release, threads):
     return {
+        "release": str(release),
         "model_path": str(place / "model.gguf"),
         "model_name": "bench",
         "context": 512,
@@ -99,7 +100,7 @@ def main():
         tiny_gguf.write(place / "model.gguf", width=512, layers=6, forward=1376)
         certificate(place)
         key = Store(place / "keys.json", grp.getgrgid(os.getgid()).gr_name).add("bench")
-        config = configuration(place, options.threads)
+        config = configuration(place, packages.parent, options.threads)
         (place / "config.json").write_text(json.dumps(config))
         environment = {**os.environ, "PYTHONPATH": f"{FILES}:{packages}"}
         environment["PYTHONDONTWRITEBYTECODE"] = "1"

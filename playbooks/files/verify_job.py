@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Run a real wordcount on the cluster as the calling user and check its result.
 
-Makes a text, puts it into HDFS, counts its words with MapReduce on YARN, counts them again in
-Python and compares. Needs a Kerberos ticket in KRB5CCNAME. Prints what it did as JSON, leaves
-nothing behind in HDFS, and exits with 1 and the reason when anything differs.
+Makes a text, puts it into HDFS, reads it back by WebHDFS, sees that without a ticket nobody does,
+counts its words with MapReduce on YARN, counts them again in Python and compares. Needs a Kerberos
+ticket in KRB5CCNAME. Prints what it did as JSON, leaves nothing behind in HDFS, and exits with 1
+and the reason when anything differs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+TICKET = ("--negotiate", "-u", ":")
+
 
 def run(*command, stdin=None):
     """Run a command; its output, or an error that shows what it said."""
@@ -27,10 +30,20 @@ def run(*command, stdin=None):
     return done.stdout, done.stderr
 
 
+def fetch(url, authority, *proof):
+    """The status, and what a file of HDFS holds: a DataNode hands it out."""
+    words = ["-sS", "-L", "--noproxy", "*", "--cacert", authority, *proof]
+    said, _err = run("curl", *words, "-w", "\\n%{http_code}", url)
+    text, _, status = said.rpartition("\n")
+    return int(status), text
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hadoop-home", type=Path, default=Path("/opt/hadoop"))
     parser.add_argument("--directory", required=True, help="HDFS directory to work in")
+    parser.add_argument("--webhdfs", required=True, help="the NameNode's address")
+    parser.add_argument("--ca", required=True, help="the cluster's authority")
     parser.add_argument("--words", type=int, default=20000)
     args = parser.parse_args()
     examples = args.hadoop_home.glob("share/hadoop/mapreduce/hadoop-mapreduce-examples-*.jar")
@@ -43,6 +56,13 @@ def main():
     run("hdfs", "dfs", "-mkdir", "-p", work)
     try:
         run("hdfs", "dfs", "-put", "-", f"{work}/in.txt", stdin=text)
+        url = f"{args.webhdfs}/webhdfs/v1{work}/in.txt?op=OPEN"
+        status, said = fetch(url, args.ca, *TICKET)
+        if (status, said) != (200, text):
+            sys.exit(f"WebHDFS does not give back what was put: HTTP {status} {said[:500]}")
+        status, said = fetch(url, args.ca)
+        if status != 401:
+            sys.exit(f"WebHDFS asks for no ticket: HTTP {status} {said[:500]}")
         _out, progress = run(
             "hadoop", "jar", str(next(examples)), "wordcount", f"{work}/in.txt", f"{work}/out"
         )

@@ -266,6 +266,7 @@ def test_what_is_too_much_is_said_in_json(ask, key, body, status):
         {"messages": [{"role": "user", "content": "x"}], "temperature": "hot"},
         {"messages": [{"role": "user", "content": None}]},
         {"messages": [{"role": "user", "content": "x"}], "n": 3},
+        {"messages": [{"role": "user", "content": "x"}], "logit_bias": {"5000": 1}},
         {"messages": [{"role": "user", "content": "x"}], "logprobs": True},
     ],
     ids=lambda value: str(value)[:40],
@@ -286,6 +287,16 @@ def test_too_many_at_once_are_turned_away(ask, key):
     turned = next(answer for answer in answers if answer.status_code == 429)
     assert turned.headers["Retry-After"]
     assert ask("POST", "/llama", long, key).status_code == 200
+
+
+def test_verify_asks_with_and_without_a_key_and_leaves_none(host):
+    before = host.check_output("deitos-llama-key list")
+    run = run_site(playbook="playbooks/verify.yml")
+    assert (run.status, run.failed) == ("successful", [])
+    log = host.check_output("journalctl -u llama --no-pager -n 20")
+    assert re.search(r"verify-\d+ POST /v1/completions 200", log), log
+    assert len(re.findall(r"- POST /v1/completions 401", log)) >= 2, log
+    assert host.check_output("deitos-llama-key list") == before
 
 
 # --- The unit -----------------------------------------------------------------------------------
@@ -320,12 +331,17 @@ def test_a_wrong_model_is_refused_with_the_reason(host):
     host.run(f"echo no model > {place}/text.gguf")
 
     def check(name, **more):
-        text = json.dumps({**config, "model_path": f"{place}/{name}.gguf", **more})
+        changes = {"model_path": f"{place}/{name}.gguf", "checksum": "", **more}
+        text = json.dumps({**config, **changes})
         host.run(f"printf %s {shlex.quote(text)} > {place}/config.json")
         return host.run(f"/usr/local/libexec/deitos/llama-server check {place}/config.json")
 
-    done = check("good")
+    assert config["checksum"]
+    done = check("good", checksum=config["checksum"])
     assert (done.rc, "tiny (llama)" in done.stdout) == (0, True), done.stderr
+    # What is not the file that was named is not read as a model at all.
+    done = check("short", checksum=config["checksum"])
+    assert (done.rc, "its digest is sha256:" in done.stderr) == (1, True), done.stderr
     for name, reason in (
         *(("text", "is not a GGUF file"), ("missing", "No such file"), ("short", "tensor")),
         ("stump", "stump.gguf"),
@@ -354,6 +370,36 @@ def test_a_run_with_a_wrong_model_leaves_the_server_alone(host, ask, key):
         assert ask("POST", "/llama", LLAMA, key).status_code == 200
     finally:
         host.run("rm /opt/wrong.gguf")
+
+
+def test_a_run_with_a_wrong_release_leaves_the_server_alone(host, ask, key):
+    """One that does not load the model: the old one serves on, after a restart too."""
+    before = started(host)
+    config = host.file(CONF).content_string
+    good = json.loads(config)["release"]
+    wrong = "/opt/llama-cpp-python-0.0.1"
+    host.run(
+        f"cp -r {good} /root/wrong && echo 'raise OSError(\"no such library\")'"
+        " > /root/wrong/site-packages/llama_cpp/__init__.py"
+        " && tar -czf /root/wrong.tar.gz -C /root wrong"
+    )
+    digest = host.check_output("sha256sum /root/wrong.tar.gz").split()[0]
+    choice = "-e llama_version=0.0.1 -e llama_release_url=file:///root/wrong.tar.gz"
+    try:
+        run = run_site(
+            f"{choice} -e llama_release_checksum=sha256:{digest}",
+            playbook="playbooks/llama.yml",
+        )
+        assert run.status == "failed"
+        (failed,) = run.failed
+        assert "no such library" in failed[2]
+        assert host.file(wrong).is_directory
+        assert host.file(CONF).content_string == config
+        assert started(host) == before
+        assert host.run("systemctl restart llama").rc == 0
+        assert ask("POST", "/llama", LLAMA, key).status_code == 200
+    finally:
+        host.run(f"rm -r /root/wrong /root/wrong.tar.gz {wrong}")
 
 
 def test_a_restart_is_ready_when_it_is_done(host, ask, key):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import hashlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ FILES = Path(__file__).resolve().parents[2] / "roles/llama/files"
 sys.path.insert(0, str(FILES))
 from deitos_llama import app as server  # noqa: E402  it lies beside the role, not on the path
 from deitos_llama import keys as keyring  # noqa: E402
+from deitos_llama import server as process  # noqa: E402
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
 LIMITS = server.Limits(max_body_bytes=1000, max_tokens=50, queue=1, request_seconds=5)
@@ -61,6 +63,7 @@ class Slot:
 class Engine:
     def __init__(self, slots=1):
         self.model = "tiny"
+        self.vocabulary = 100
         self.slots = [Slot() for _ in range(slots)]
 
     def parse(self, kind, body):
@@ -176,6 +179,23 @@ def test_missing_keys_are_made_once_for_root(store, tmp_path):
     assert keyring.Keys(store.path).owner(key) == "a"
 
 
+def test_a_run_that_ends_early_leaves_no_key_that_nobody_has(store, tmp_path):
+    """Before the key is in its file, and after that; the next run makes one that is good."""
+    issued = tmp_path / "issued"
+    issued.touch()
+    with pytest.raises(FileExistsError):
+        store.ensure(["a"], issued, check=False)
+    assert keyring.load(store.path) == {}
+    issued.unlink()
+    store.group, store.entries = "no-such-group", {}
+    with pytest.raises(KeyError):
+        store.ensure(["a"], issued, check=False)
+    assert keyring.load(store.path) == {}
+    store.group, store.entries = GROUP, {}
+    assert store.ensure(["a"], issued, check=False) == ["a"]
+    assert keyring.Keys(store.path).owner((issued / "a").read_text().strip()) == "a"
+
+
 @pytest.mark.parametrize("name", ["", "Alice", "a_b", "../x", "a" * 32])
 def test_odd_names_are_refused(store, name):
     with pytest.raises(ValueError, match="a name is"):
@@ -286,6 +306,10 @@ def test_a_stream_ends_with_done(application, key):
         ("/v1/completions", {"prompt": "x", "model": "gpt-4"}, 404, "model_not_found"),
         ("/v1/completions", b'{"prompt": "x", "temperature": NaN}', 400, "invalid_json"),
         ("/v1/completions", b'{"prompt": "x", "temperature": 1e999}', 400, "invalid_json"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"100": 1}}, 400, "invalid_type"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"-1": 1}}, 400, "invalid_type"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": {"9" * 900: 1}}, 400, "invalid_type"),
+        ("/v1/chat/completions", {"logit_bias": {"you": 1}}, 400, "invalid_type"),
         ("/v1/chat/completions", {"max_completion_tokens": 51}, 400, "too_many_tokens"),
         ("/v1/chat/completions", {"messages": [{"role": "user"}]}, 400, "invalid_type"),
         ("/v1/chat/completions", {"messages": ["x"]}, 400, "invalid_type"),
@@ -315,6 +339,11 @@ def test_parts_of_text_are_one_text():
         server.in_words([{"role": "user", "content": image}])
 
 
+def test_tokens_of_the_model_may_be_made_likelier(application, key):
+    body = {"prompt": "x", "max_tokens": 1, "logit_bias": {"0": -100, "99": 1}}
+    assert run(application, "POST", "/v1/completions", body, headers=bearer(key))[0] == 200
+
+
 def test_the_most_tokens_are_granted(application, key):
     body = {**LLAMA, "max_tokens": 50}
     assert run(application, "POST", "/llama", body, headers=bearer(key))[0] == 200
@@ -329,6 +358,24 @@ def test_an_error_of_ours_tells_nothing(application, key, path):
     assert status == 500
     assert b"secret" not in answer and b"Traceback" not in answer
     assert json.loads(answer)["error"]["code"] == "internal_error"
+
+
+# --- The model that is named ---------------------------------------------------------------------
+
+
+def test_a_model_with_another_digest_is_refused(tmp_path):
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    for name in ("sha256", "sha512"):
+        digest = hashlib.new(name, b"GGUF").hexdigest()
+        process.see_digest(model, f"{name}:{digest}")
+        process.see_digest(model, f"{name}:{digest.upper()}")
+    with pytest.raises(SystemExit, match=r"its digest is sha256:.*, and sha256:0000 is named"):
+        process.see_digest(model, "sha256:0000")
+    with pytest.raises(SystemExit, match="unsupported"):
+        process.see_digest(model, "sha999:0000")
+    with pytest.raises(SystemExit, match="No such file"):
+        process.see_digest(tmp_path / "other.gguf", "sha256:0000")
 
 
 # --- Concurrency and time -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ NOT_OFFERED = {
     "function_call": "none",
 }
 FORMATS = ({"type": "text"}, {"type": "json_object"})
+TOKEN = re.compile(r"[0-9]{1,9}")
 # How much more than the limit is read of a body that is too large, so that its sender hears why.
 DRAINED = 8
 
@@ -88,6 +90,7 @@ class Engine(Protocol):
     """What generates."""
 
     model: str
+    vocabulary: int
     slots: list[Slot]
 
     def parse(self, kind: str, body: dict) -> dict:
@@ -264,6 +267,10 @@ class Application:
         if body.get("model") not in (None, self.engine.model):
             message = f"there is no such model; there is {self.engine.model}"
             raise Refused(404, message, "model_not_found", "model")
+        bias = body.get("logit_bias")
+        if isinstance(bias, dict) and not all(self._is_token(name) for name in bias):
+            message = f"logit_bias wants numbers of tokens, below {self.engine.vocabulary}"
+            raise Refused(400, message, "invalid_type", "logit_bias")
         most = self.limits.max_tokens
         tokens = body.get("max_tokens")
         if tokens is None:
@@ -275,6 +282,9 @@ class Application:
         return self.engine.parse(
             CHAT if kind == DEITOS else kind, {**body, "max_tokens": tokens, "logprobs": None}
         )
+
+    def _is_token(self, name: str) -> bool:
+        return bool(TOKEN.fullmatch(name)) and int(name) < self.engine.vocabulary
 
     # --- Slots ------------------------------------------------------------------------------
 

@@ -145,6 +145,7 @@ class Engine:
     def __init__(self, config: dict) -> None:
         self.model = config["model_name"]
         self.slots = [Slot(load(config), self.model) for _ in range(config["parallel"])]
+        self.vocabulary = self.slots[0].llama.n_vocab()
 
     def parse(self, kind: str, body: dict) -> dict:
         try:

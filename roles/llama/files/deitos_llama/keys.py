@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import grp
 import hashlib
 import hmac
@@ -18,6 +19,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 FILE = Path("/etc/llama/keys.json")
@@ -41,6 +43,17 @@ def load(path: Path) -> dict[str, dict]:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         return {}
+
+
+def keep(path: Path, key: str) -> None:
+    """A key in a file of root's."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(f"{key}\n")
+        file.flush()
+        os.fchmod(file.fileno(), 0o400)
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 class Keys:
@@ -98,17 +111,20 @@ class Store:
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
 
-    def add(self, name: str) -> str:
-        """A new key of a name that has none; only its digest stays."""
+    def add(self, name: str, hand_over: Callable[[str], object] = lambda _key: None) -> str:
+        """A new key of a name that has none; only its digest stays. Good once it is handed over:
+        who is killed between leaves no key that nobody has."""
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r}: a name is lower-case letters, digits and '-'")
         if name in self.entries:
             raise ValueError(f"{name} has a key: revoke it first")
         salt, secret = secrets.token_hex(16), secrets.token_hex(32)
+        key = f"dl_{name}_{secret}"
+        hand_over(key)
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.entries[name] = {"salt": salt, "sha256": digest(salt, secret), "created": created}
         self.write()
-        return f"dl_{name}_{secret}"
+        return key
 
     def revoke(self, name: str) -> None:
         if name not in self.entries:
@@ -122,13 +138,8 @@ class Store:
         if check:
             return missing
         for name in missing:
-            key = self.add(name)
             issued.mkdir(mode=0o700, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=issued)
-            with os.fdopen(handle, "w") as file:
-                file.write(f"{key}\n")
-                os.fchmod(file.fileno(), 0o400)
-            os.replace(temporary, issued / name)
+            self.add(name, functools.partial(keep, issued / name))
         if not self.path.exists():
             self.write()
         return missing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json
 import logging
 import os
@@ -46,8 +47,22 @@ def see_cpu() -> None:
         sys.exit(f"this CPU lacks {', '.join(sorted(missing))}")
 
 
+def see_digest(path: Path, checksum: str) -> None:
+    """Refuse a model that is not the one that was named."""
+    algorithm, _, digest = checksum.partition(":")
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path}: {error}")
+    if found != digest.lower():
+        sys.exit(f"{path}: its digest is {algorithm}:{found}, and {checksum} is named")
+
+
 def check(config: dict) -> None:
     drop_privileges()
+    if config["checksum"]:
+        see_digest(Path(config["model_path"]), config["checksum"])
     from deitos_llama import engine
 
     try:
@@ -117,6 +132,8 @@ def main(arguments: list[str]) -> None:
         sys.exit(__doc__)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     config = json.loads(Path(arguments[1]).read_text())
+    # What a new release does not serve leaves the old one in use, which the old file names.
+    sys.path.insert(1, f"{config['release']}/site-packages")
     see_cpu()
     if arguments[0] == "check":
         check(config)
