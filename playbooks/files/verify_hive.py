@@ -67,7 +67,7 @@ def main():
             f"SELECT COUNT(*), SUM(a.n * b.n) FROM {table} a JOIN {table} b ON a.n = b.key",  # noqa: S608
         )
     finally:
-        run("beeline", *BEELINE, "-e", f"DROP TABLE IF EXISTS {table};")
+        run("beeline", *BEELINE, "-e", f"DROP TABLE IF EXISTS {table} PURGE;")
         run("hdfs", "dfs", "-rm", "-f", "-skipTrash", file)
     values = dict(rows)
     pairs = [n * values[n] for _key, n in rows if n in values]
