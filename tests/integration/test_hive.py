@@ -213,10 +213,14 @@ def test_a_database_of_ones_own(test_user, other_user, tables):
         clean,
         "CREATE DATABASE others",
         "CREATE TABLE others.secret (n INT)",
+        "CREATE EXTERNAL TABLE others.outside (n INT)",
         "LOAD DATA INPATH '/user/other_user/secret.txt' INTO TABLE others.secret",
         select("secret", "n", "FROM others.secret"),
     )
     assert made.rows["secret"] == [["42"]]
+    places = " ".join((f"{MANAGED}/others.db/secret", f"{EXTERNAL}/others.db/outside"))
+    for status in other_user.ok(f"hdfs dfs -stat '%u %g %a' {places}").splitlines():
+        assert status == "other_user hive 750"
     denied(
         test_user,
         "SELECT * FROM others.secret",
@@ -225,6 +229,7 @@ def test_a_database_of_ones_own(test_user, other_user, tables):
         "DROP DATABASE others CASCADE",
     )
     well(other_user, clean)
+    other_user.ok(f"hdfs dfs -rm -r -skipTrash {EXTERNAL}/others.db")
 
 
 # Queries are compiled by hive, whose keytab and files are not for users.
