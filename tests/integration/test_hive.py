@@ -367,7 +367,7 @@ def test_the_metastore_runs_no_code_of_its_callers(cluster, ask_metastore, test_
     program = f"new File('{path}').text = ''; 'd1'"
     done = ask_metastore(test_user, "run", "default", "visits", "groovy.util.Eval", "me", program)
     assert not cluster.first("metastore").file(path).exists
-    assert done.rc != 0 and "TApplicationException" in done.stderr, done.stdout + done.stderr
+    assert done.rc != 0 and "UnsupportedOperationException" in done.stderr, done.stderr
 
 
 # --- Who gets in ----------------------------------------------------------------------------------
@@ -409,6 +409,19 @@ def test_the_metastore_answers_who_has_a_ticket(cluster):
     step = Step("deitos.cluster.metastore_info", args, False)
     (run,) = on_lab(cluster.hosts("edge")[0], {})([step])
     assert "default" in run["databases"], run
+
+
+def test_the_metastore_of_hiveserver2_answers_nobody_else(cluster):
+    """There is one on the other port for everybody."""
+    args = {"host": cluster.fqdn("metastore"), "timeout": 5}
+    for name, answers in (("test_user", (True, False)), (None, (True, True))):
+        host = cluster.hosts("edge" if name else "metastore")[0]
+        who = name or f"hive/{cluster.fqdn('metastore')}"
+        keytab = f"/etc/security/keytabs/{name or 'hive'}.keytab"
+        for port, answer in zip((9083, 9084), answers, strict=True):
+            words = {**args, "port": port, "principal": who, "keytab": keytab}
+            (run,) = on_lab(host, {})([Step("deitos.cluster.metastore_info", words, False)])
+            assert run["met"] is answer, (who, port, run)
 
 
 def test_postgresql_is_for_the_metastore_alone(cluster):
