@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from modulerun import Step, on_lab
 from sockets import knock
 
@@ -38,12 +39,12 @@ def beeline(session, *statements, url=None):
 
 def refusals(session, *statements):
     """{statement: what was said} of statements that must all fail, in one session."""
-    mark = f"{LABEL}end"
+    # Settings are shown without a container's help.
     done = session.run(
         "beeline --silent=true --showHeader=false --outputformat=tsv2 --force=true 2>&1",
-        stdin="".join(f"{statement};\nSELECT '{mark}';\n" for statement in statements),
+        stdin="".join(f"{statement};\nSET deitos.end;\n" for statement in statements),
     )
-    said = done.stdout.split(f"\n{mark}")
+    said = done.stdout.split("\ndeitos.end is undefined")
     assert len(said) == len(statements) + 1, done.stdout
     found = dict(zip(statements, said, strict=False))
     for statement, answer in found.items():
@@ -212,10 +213,14 @@ def test_a_database_of_ones_own(test_user, other_user, tables):
         clean,
         "CREATE DATABASE others",
         "CREATE TABLE others.secret (n INT)",
+        "CREATE EXTERNAL TABLE others.outside (n INT)",
         "LOAD DATA INPATH '/user/other_user/secret.txt' INTO TABLE others.secret",
         select("secret", "n", "FROM others.secret"),
     )
     assert made.rows["secret"] == [["42"]]
+    places = " ".join((f"{MANAGED}/others.db/secret", f"{EXTERNAL}/others.db/outside"))
+    for status in other_user.ok(f"hdfs dfs -stat '%u %g %a' {places}").splitlines():
+        assert status == "other_user hive 750"
     denied(
         test_user,
         "SELECT * FROM others.secret",
@@ -224,6 +229,7 @@ def test_a_database_of_ones_own(test_user, other_user, tables):
         "DROP DATABASE others CASCADE",
     )
     well(other_user, clean)
+    other_user.ok(f"hdfs dfs -rm -r -skipTrash {EXTERNAL}/others.db")
 
 
 # Queries are compiled by hive, whose keytab and files are not for users.
@@ -239,6 +245,12 @@ REACHING = [
     "SELECT in_file('x', '/etc/hostname')",
     "dfs -cat file:///etc/security/keytabs/hive.keytab",
     "SET hive.security.authorization.enabled=false",
+    "EXPORT TABLE src TO 'file:///tmp/exported'",
+    "IMPORT TABLE imported FROM 'file:///etc/security/keytabs'",
+    "INSERT OVERWRITE LOCAL DIRECTORY '/tmp/written' SELECT * FROM src",
+    "SET hive.fetch.task.conversion=more",
+    "SET hive.execution.engine=mr",
+    "SET hive.exec.mode.local.auto=true",
     "SET hive.server2.enable.doAs=false",
 ]
 
@@ -259,6 +271,56 @@ def test_nothing_reaches_into_hiveserver2(test_user, tables):
         assert text in said[statement] and text in HELP.read_text(), statement
 
 
+@pytest.fixture
+def secret(cluster):
+    """A file on HiveServer2's host that hive may read and people may not; a word in it."""
+    machine, word = cluster.first("hiveserver2"), "unquotable secret of hive"
+    path = "/var/lib/hive/secret"
+    machine.check_output(f"echo {word} > {path} && chown hive: {path} && chmod 400 {path}")
+    yield path, word
+    machine.check_output(f"rm {path}")
+
+
+def test_a_table_opens_no_files_of_hiveserver2(test_user, tables, secret):
+    """One whose directory holds the names of other files: they are opened as the one who asks."""
+    path, word = secret
+    links = f"{WORK}/links"
+    made = (
+        "DROP TABLE IF EXISTS linked",
+        "CREATE EXTERNAL TABLE linked (line STRING) STORED AS"
+        " INPUTFORMAT 'org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat'"
+        " OUTPUTFORMAT 'org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat'"
+        f" LOCATION '{links}'",
+    )
+    test_user.ok(f"hdfs dfs -put -f - {WORK}/plain", stdin="mine\n")
+    test_user.ok(f"hdfs dfs -mkdir -p {links}")
+    test_user.ok(f"hdfs dfs -put -f - {links}/to", stdin=f"hdfs://deitos{WORK}/plain\n")
+    done = well(test_user, *made, select("read", "*", "FROM linked"))
+    assert done.rows["read"] == [["mine"]]
+    test_user.ok(f"hdfs dfs -put -f - {links}/to", stdin=f"file://{path}\n")
+    done = beeline(test_user, select("read", "*", "FROM linked"))
+    assert done.rc != 0 and not done.rows, done.out
+    assert word not in done.out + done.error
+    well(test_user, "DROP TABLE linked")
+
+
+def test_the_settings_of_a_table_show_no_secret(cluster, test_user, tables):
+    """The first word of a file that is no schema would be in the error."""
+    machine = cluster.first("hiveserver2")
+    path = "/etc/deitos/pki/keystore.password"
+    password = machine.check_output(f"cat {path}")
+    done = test_user.run(
+        "beeline --silent=true --force=true 2>&1",
+        stdin="CREATE TABLE shown STORED AS AVRO"
+        f" TBLPROPERTIES ('avro.schema.url'='file://{path}');\n"
+        "DESCRIBE shown;\nSELECT * FROM shown;\nDROP TABLE IF EXISTS shown;\n",
+    )
+    assert "keystore.password" in done.stdout
+    assert password not in done.stdout
+    log = machine.check_output("tail -n 2000 /var/log/hive/hive-server2.log")
+    assert password not in log
+
+
 def test_nobody_registers_code_that_hiveserver2_would_load(test_user, tables):
     """Not by way of another client of the metastore either."""
     name = "org.apache.hadoop.hive.ql.udf.UDFLength"
@@ -270,6 +332,42 @@ def test_nobody_registers_code_that_hiveserver2_would_load(test_user, tables):
     assert "src" in done.stdout, done.stderr[-2000:]
     assert done.rc != 0
     assert re.search("Permission denied.*CREATEFUNCTION", done.stderr), done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def ask_metastore():
+    """Call the metastore as no program of Hive does."""
+    script = Path(__file__).with_name("java") / "metastore.groovy"
+    role = Path(__file__).resolve().parents[2] / "roles/hive/defaults/main.yml"
+    options = " ".join(yaml.safe_load(role.read_text())["hive_java_options"])
+
+    def ask(session, *words):
+        name = f"metastore-of-{session.user}.groovy"
+        return session.run(
+            f"cat > {name} && HADOOP_CLASSPATH='/etc/hive:/opt/hive/lib/*'"
+            f" HADOOP_USER_CLASSPATH_FIRST=true HADOOP_CLIENT_OPTS='{options}'"
+            f" hadoop groovy.ui.GroovyMain {name} {shlex.join(words)}",
+            stdin=script.read_text(),
+        )
+
+    return ask
+
+
+def test_nobody_is_shown_the_tokens_of_others(ask_metastore, test_user, other_user, tables):
+    """With one of them other_user would be test_user to the metastore."""
+    done = ask_metastore(test_user, "token", "test_user")
+    assert "got " in done.stdout, done.stderr
+    done = ask_metastore(other_user, "tokens")
+    assert done.rc == 0, done.stderr
+    assert "keys " in done.stdout and "token of" not in done.stdout
+
+
+def test_the_metastore_runs_no_code_of_its_callers(cluster, ask_metastore, test_user, tables):
+    path = "/var/lib/hive/written-by-a-caller"
+    program = f"new File('{path}').text = ''; 'd1'"
+    done = ask_metastore(test_user, "run", "default", "visits", "groovy.util.Eval", "me", program)
+    assert not cluster.first("metastore").file(path).exists
+    assert done.rc != 0 and "UnsupportedOperationException" in done.stderr, done.stderr
 
 
 # --- Who gets in ----------------------------------------------------------------------------------
@@ -295,7 +393,9 @@ def test_who_is_in_no_group_of_hive_is_refused(cluster, admin, test_user):
     done = beeline(admin, select("in", "1", ""))
     assert done.rc != 0 and not done.rows
     assert "to setup impersonation" in done.error + done.out
-    log = cluster.first("metastore").check_output("tail -n 500 /var/log/hive/hive-metastore.log")
+    log = cluster.first("metastore").check_output(
+        "tail -n 500 /var/log/hive/hive-metastore-queries.log"
+    )
     assert "is not allowed to impersonate admin1" in log
 
 
@@ -309,6 +409,19 @@ def test_the_metastore_answers_who_has_a_ticket(cluster):
     step = Step("deitos.cluster.metastore_info", args, False)
     (run,) = on_lab(cluster.hosts("edge")[0], {})([step])
     assert "default" in run["databases"], run
+
+
+def test_the_metastore_of_hiveserver2_answers_nobody_else(cluster):
+    """There is one on the other port for everybody."""
+    args = {"host": cluster.fqdn("metastore"), "timeout": 5}
+    for name, answers in (("test_user", (True, False)), (None, (True, True))):
+        host = cluster.hosts("edge" if name else "metastore")[0]
+        who = name or f"hive/{cluster.fqdn('metastore')}"
+        keytab = f"/etc/security/keytabs/{name or 'hive'}.keytab"
+        for port, answer in zip((9083, 9084), answers, strict=True):
+            words = {**args, "port": port, "principal": who, "keytab": keytab}
+            (run,) = on_lab(host, {})([Step("deitos.cluster.metastore_info", words, False)])
+            assert run["met"] is answer, (who, port, run)
 
 
 def test_postgresql_is_for_the_metastore_alone(cluster):

@@ -32,7 +32,7 @@ ssl_ca_file = '$PWD/ca.crt'
 END
 cat > pg_hba.conf <<END
 local all all peer
-hostssl metastore,older hive {metastore} cert map=deitos
+hostssl metastore,older,broken hive {metastore} cert map=deitos
 END
 echo 'deitos {metastore} hive' > pg_ident.conf
 systemctl restart postgresql@15-main
@@ -40,6 +40,7 @@ runuser -u postgres -- psql -q -v ON_ERROR_STOP=1 <<END
 CREATE ROLE hive LOGIN;
 CREATE DATABASE metastore OWNER hive ENCODING 'UTF8' TEMPLATE template0;
 CREATE DATABASE older OWNER hive ENCODING 'UTF8' TEMPLATE template0;
+CREATE DATABASE broken OWNER hive ENCODING 'UTF8' TEMPLATE template0;
 END
 """
 SERVER_AWAY = """
@@ -109,6 +110,9 @@ def site(converged, tmp_path_factory):
         older=inventory_of(
             work / "older", cluster_postgresql_hosts=server, hive_database_name="older"
         ),
+        broken=inventory_of(
+            work / "broken", cluster_postgresql_hosts=server, hive_database_name="broken"
+        ),
     )
     back = run_site(WAREHOUSE)
     Session(machine, "root").ok("bash -s", stdin=SERVER_AWAY)
@@ -169,6 +173,27 @@ def test_an_older_schema_is_upgraded_only_when_the_site_says_so(site):
 
     again = run_site(WAREHOUSE, inventory=site.older)
     assert (again.status, again.failed, again.changed) == ("successful", [], [])
+
+
+def test_a_schema_whose_making_broke_off_is_made_anew(site):
+    """Half of it is there, and the mark of the run that was making it."""
+    metastore = site.cluster.first("metastore")
+    half = "CREATE TABLE half (n int)"
+    ask(site.other, f"SET ROLE hive; {half}", "broken")
+    run = run_site(WAREHOUSE, inventory=site.broken)
+    assert run.status == "failed", "without the mark the tables are somebody's"
+    ((_host, _task, said),) = run.failed
+    assert "has 1 tables, but no schema" in said
+
+    mark = "/var/lib/hive/.initializing"
+    metastore.check_output(f"touch {mark}")
+    run = run_site(WAREHOUSE, inventory=site.broken)
+    assert (run.status, run.failed) == ("successful", [])
+    assert ask(site.other, 'SELECT "SCHEMA_VERSION" FROM "VERSION"', "broken") == [NEW]
+    assert ask(site.other, "SELECT to_regclass('half') IS NULL", "broken") == ["t"]
+    assert not metastore.file(mark).exists
+    asked = "CREATE TABLE anew (n INT); INSERT INTO anew VALUES (9); SELECT n FROM anew"
+    assert beeline(site.user, f"{asked}; DROP TABLE anew PURGE") == ["9"]
 
 
 def test_the_first_database_is_as_it_was_left(site):
