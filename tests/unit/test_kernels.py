@@ -468,7 +468,12 @@ PLAYBOOK = """
         content: "{{{{ item.content }}}}"
         mode: "0600"
       loop: "{{{{ jupyter_kernel_spec_files | selectattr('content', 'defined') }}}}"
+    - ansible.builtin.copy:
+        dest: "{place}/old"
+        content: "{{{{ jupyter_kernel_old_files | to_json }}}}"
+        mode: "0600"
 """
+SPECS = "/usr/local/share/jupyter/kernels"
 SITE = {
     "ansible_python_interpreter": sys.executable,
     "cluster_nameservice": "deitos",
@@ -476,6 +481,9 @@ SITE = {
     "cluster_spark_conf_dir": "/etc/spark",
     "jupyter_python_url": "file:///srv/kernel-1.tar.gz",
     "jupyter_python_checksum": "sha256:" + "0" * 64,
+    "jupyter_kernels_found": {
+        "files": [{"path": f"{SPECS}/{name}/kernel.json"} for name in ("plain", "removed")]
+    },
     "jupyter_kernels": [
         {"name": "plain", "display_name": "Plain", "mode": "yarn"},
         {
@@ -496,8 +504,8 @@ SITE = {
 
 
 @pytest.fixture(scope="module")
-def specs(tmp_path_factory):
-    """What the role writes for some kernels."""
+def place(tmp_path_factory):
+    """What the role writes for some kernels, and would remove."""
     place = tmp_path_factory.mktemp("specs")
     role = FILES.parent
     for name in ("files", "templates"):
@@ -513,7 +521,17 @@ def specs(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def specs(place):
     return {path.stem: json.loads(path.read_text()) for path in place.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def old(place):
+    return json.loads((place / "old").read_text())
 
 
 def test_a_kernel_on_yarn_is_a_job_of_spark_s(specs):
@@ -547,6 +565,10 @@ def test_a_local_kernel_has_its_driver_here(specs):
     options = shlex.split(spec["env"]["PYSPARK_SUBMIT_ARGS"])
     assert {"--conf=spark.submit.deployMode=client", "--conf=spark.a=b c"} <= set(options)
     assert options[-1] == "pyspark-shell"
+
+
+def test_a_kernel_that_the_list_has_no_more_is_offered_no_more(old):
+    assert old == [{"path": f"{SPECS}/removed/kernel.json", "state": "absent"}]
 
 
 def test_every_kernel_is_encrypted_and_interrupted_by_message(specs):
