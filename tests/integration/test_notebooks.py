@@ -404,7 +404,7 @@ def test_who_is_disabled_gets_in_no_more(hub, people, host):
         wait("the login", lambda: person.login(NEW_PASSWORD).status_code == 302, 60)
         person.spawn()
         shell = Session(host, name)
-        shell.ok("kinit -f", stdin=NEW_PASSWORD)
+        shell.ok("kinit -f", stdin=f"{NEW_PASSWORD}\n")
         handed_on = ("--delegation", "always")
         assert hub.visitor(name).negotiate(shell, *handed_on).status == 302
         people.set({name: "disabled"})
@@ -690,7 +690,7 @@ def test_hub_and_proxy_have_one_port(cluster, me):
 
 def properties(host, name):
     """What systemd says of a unit."""
-    lines = host.check_output(f"systemctl show {name}").splitlines()
+    lines = host.check_output(f"systemctl show --all {name}").splitlines()
     return dict(line.split("=", 1) for line in lines)
 
 
