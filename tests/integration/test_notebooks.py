@@ -527,8 +527,10 @@ for host, port in places:
     try:
         with socket.create_connection((host, port), 5) as s:
             s.settimeout(3)
-            s.sendall(b"\\xff" + bytes(8) + b"\\x7f\\x03\\x00")
-            s.sendall(mechanism.encode().ljust(20, b"\\0") + bytes(32))
+            spoken = mechanism.encode().ljust(20, b"\\0")
+            s.sendall(b"\\xff" + bytes(8) + b"\\x7f\\x03\\x00" + spoken + bytes(32))
+            while len(said) < 64 and (part := s.recv(4096)):
+                said += part
             ready = b"\\x05READY\\x0bSocket-Type\\x00\\x00\\x00\\x06DEALER"
             s.sendall(bytes([4, len(ready)]) + ready)
             while part := s.recv(4096):
