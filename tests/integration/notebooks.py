@@ -290,8 +290,8 @@ class Kernel:
             if message["msg_type"] in until:
                 return
 
-    def run(self, source, seconds=CELL):
-        """Run a cell, to its reply and the kernel's rest."""
+    def run(self, source, seconds=CELL, interrupt=False):
+        """Run a cell, to its reply and the kernel's rest; or interrupt it when it has printed."""
         ran = Ran()
         words = {"code": source, "silent": False, "store_history": True, "allow_stdin": False}
         number = self.send(
@@ -306,6 +306,9 @@ class Kernel:
                 idle = content["execution_state"] == "idle"
             elif kind in ("stream", "execute_result", "display_data", "error"):
                 ran.outputs.append({"kind": kind, **content})
+                if interrupt and ran.printed:
+                    interrupt = False
+                    self.person.well("POST", f"/kernels/{self.id}/interrupt")
             if idle and ran.status != "none":
                 return ran
         raise AssertionError(f"no end within {seconds} s of: {source}\n{ran}")

@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 from httpx2 import TransportError
 from labhosts import ROOT, STATE, Cluster, Session, report, wait
-from notebooks import PORT, at_hub, notebook
+from notebooks import PORT, Kernel, at_hub, notebook
 from people import NEW_PASSWORD, People
 from siterun import run_site
 from sockets import DOCUMENTED, listening, numbers, undocumented
@@ -157,6 +157,13 @@ def test_its_application_was_its_owner_s(cluster, ran, application, test_user, o
     assert report(cluster, test_user, application)["state"] == "RUNNING"
 
 
+def test_its_logs_are_its_owner_s(ran, application, test_user, other_user):
+    logs = f"yarn logs -applicationId {application} -log_files stderr"
+    mark = "LogType:stderr"
+    assert mark in test_user.ok(logs)
+    assert mark not in other_user.run(logs).stdout
+
+
 def test_the_kernel_runs_in_the_cluster_as_its_owner(cluster, kernel):
     asked = "import os, pwd, socket; print(pwd.getpwuid(os.getuid()).pw_name, socket.getfqdn())"
     user, where = kernel.ok(asked).split()
@@ -164,11 +171,32 @@ def test_the_kernel_runs_in_the_cluster_as_its_owner(cluster, kernel):
     assert where.split(".")[0] in cluster.hosts("nodemanager")
 
 
+@pytest.mark.parametrize(
+    "work",
+    ["time.sleep(900)", "sc.parallelize(range(2), 2).map(lambda n: time.sleep(900)).count()"],
+    ids=["cell", "job"],
+)
+def test_a_cell_and_a_job_of_spark_s_are_interrupted(kernel, work):
+    ran = kernel.run(f"import time; print('begun', flush=True); {work}", interrupt=True)
+    assert ran.status == "error"
+    assert re.search("KeyboardInterrupt|cancelled", ran.error), ran.error
+    wait("rest", lambda: kernel.ok("sc.statusTracker().getActiveJobsIds()") == "[]", 60)
+    assert kernel.ok("spark.range(7).count() * 6") == "42"
+
+
+def test_a_kernel_is_started_without_a_notebook(me):
+    """As programs do, on YARN."""
+    started = me.well("POST", "/kernels", {"name": YARN})
+    try:
+        kernel = Kernel(me, {"id": "none", "kernel": started})
+        assert kernel.ok("spark.range(7).count() * 6") == "42"
+        kernel.way.close()
+    finally:
+        me.api("DELETE", f"/kernels/{started['id']}")
+
+
 def test_a_local_kernel_has_spark_too(cluster, me, host):
     with me.kernel(LOCAL, "local.ipynb") as kernel:
-        kernel.ok(
-            "from pyspark.sql import SparkSession; spark = SparkSession.builder.getOrCreate()"
-        )
         assert kernel.ok("spark.range(1000).selectExpr('sum(id)').first()[0]") == "499500"
         assert kernel.ok("import socket; print(socket.gethostname())").strip() == host.check_output(
             "hostname"
@@ -210,12 +238,24 @@ def test_a_terminal_has_the_clusters_tools(shell):
     for command, said in (
         ("id -un", "test_user"),
         ("hdfs dfs -ls -d /user/test_user", "/user/test_user"),
-        ("spark-submit --version", "version 4"),
         ("beeline --silent=true -e 'SELECT current_user()'", "| test_user"),
         ("yarn application -list", "Total number of applications"),
     ):
         done = shell.run(command)
         assert (done.rc, said in done.out) == (0, True), (command, done.out)
+
+
+JOB = """
+from pyspark.sql import SparkSession
+print(SparkSession.builder.getOrCreate().range(7).count() * 6)
+"""
+
+
+def test_a_job_runs_from_a_terminal(me, shell):
+    """On YARN, with the server's ticket."""
+    me.well("PUT", "/contents/job.py", {"type": "file", "format": "text", "content": JOB})
+    done = shell.run("spark-submit --master yarn ~/job.py 2> /dev/null")
+    assert done.rc == 0 and re.search(r"(^|\s)42$", done.out, re.M), done.out
 
 
 def test_pyspark_starts_in_a_terminal(shell):
@@ -237,6 +277,60 @@ def test_the_ticket_is_the_server_s_own(shell, test_user, host):
         assert shell.run("hdfs dfs -ls -d /user/test_user").rc == 0
     finally:
         test_user.login("test_user", f"{KEYTAB}/test_user.keytab")
+
+
+def tended(host):
+    """Whether what the timer does every two minutes was done, to the end."""
+    return host.run("systemctl start jupyter-tickets").rc == 0
+
+
+def test_a_ticket_is_renewed_while_its_server_runs(hub, other, other_user, host):
+    """One of a minute, when half of that is over."""
+    with other.terminal() as terminal:
+        short = f"kinit -l 60s -r 1h -kt {KEYTAB}/other_user.keytab other_user"
+        assert terminal.run(short).rc == 0
+        try:
+            first = terminal.run("klist").out
+            wait("another", lambda: tended(host) and terminal.run("klist").out != first, 90, 5)
+            assert terminal.run("hdfs dfs -ls -d /user/other_user").rc == 0
+        finally:
+            enter(hub, other_user, "other_user")
+
+
+def test_nobody_s_ticket_waits_for_another_s(hub, other, other_user, host):
+    """Whoever has a pipe in its place, which nobody writes to, holds up nothing for long."""
+    cache = f"{TICKETS}/other_user/krb5cc"
+    with other.terminal() as terminal:
+        try:
+            assert terminal.run(f"rm {cache} && mkfifo {cache}").rc == 0
+            assert tended(host)
+            log = host.check_output("journalctl -u jupyter-tickets -n 20 --no-pager -o cat")
+            assert "other_user: no end within" in log
+            assert host.run("pgrep -u other_user -f 'tickets.py (renew|left)'").rc != 0
+        finally:
+            enter(hub, other_user, "other_user")
+        assert terminal.run("klist -s").rc == 0
+
+
+def test_servers_stay_while_sssd_is_away(host, me):
+    """Only that PAM denies somebody is an answer, and not that it knows nobody."""
+    before = process(host, unit("test_user"))
+    program = "/opt/jupyter/bin/python -I /usr/local/lib/deitos-jupyter/deitos_jupyter/tickets.py"
+
+    def admitted(*names):
+        return [host.run(f"{program} admitted {name}").rc for name in names]
+
+    assert admitted("test_user", "carol", "nobody-of-that-name") == [0, 3, 3]
+    try:
+        assert host.run("systemctl stop sssd").rc == 0
+        assert admitted("test_user", "carol") == [4, 4]
+        assert tended(host)
+    finally:
+        assert host.run("systemctl start sssd").rc == 0
+    wait("SSSD", lambda: host.run("id test_user").rc == 0, 60)
+    assert tended(host)
+    assert process(host, unit("test_user")) == before
+    assert me.api("GET", "/kernels").status_code == 200
 
 
 # --- Who gets in ----------------------------------------------------------------------------------
@@ -297,8 +391,8 @@ def test_a_wrong_password_and_an_unknown_name_sound_the_same(hub):
     assert (refused.status_code, "account is disabled" in refused.text) == (403, True)
 
 
-def test_who_is_disabled_gets_in_no_more(hub, people):
-    """Somebody with a good password, disabled and let in again."""
+def test_who_is_disabled_gets_in_no_more(hub, people, host):
+    """Somebody with a good password, a server and a ticket, disabled and let in again."""
     name = "twin_hub"
     people.set({name: "absent"})
     first = None
@@ -308,8 +402,17 @@ def test_who_is_disabled_gets_in_no_more(hub, people):
         assert people.change(name, first, NEW_PASSWORD).rc == 0
         person = hub.visitor(name)
         wait("the login", lambda: person.login(NEW_PASSWORD).status_code == 302, 60)
+        person.spawn()
+        shell = Session(host, name)
+        shell.ok("kinit -f", stdin=f"{NEW_PASSWORD}\n")
+        handed_on = ("--delegation", "always")
+        assert hub.visitor(name).negotiate(shell, *handed_on).status == 302
         people.set({name: "disabled"})
         wait("the refusal", lambda: hub.visitor(name).login(NEW_PASSWORD).status_code == 403, 60)
+        active = f"systemctl is-active {unit(name)}"
+        wait("the server's end", lambda: tended(host) and host.run(active).rc != 0, 240, 5)
+        refused = hub.visitor(name).negotiate(shell, *handed_on)
+        assert (refused.status, "account is disabled" in refused.body) == (403, True), refused
         # And who was in is out.
         wait("the end", lambda: person.get("/hub/home").status_code in (302, 403), 180, 5)
         people.set({name: "present"})
@@ -317,6 +420,7 @@ def test_who_is_disabled_gets_in_no_more(hub, people):
     finally:
         people.set({name: "absent"}, groups=(), group_state="absent")
         people.cluster.first("kdc").run(f"rm -f /var/lib/deitos/initial-passwords/{name}")
+        host.run(f"rm -rf /tmp/krb5cc_test_{name} {TICKETS}/{name}")
 
 
 def test_a_ticket_must_be_handed_on(hub, test_user, nobody):
@@ -413,17 +517,20 @@ def test_no_secret_is_in_arguments_or_logs(cluster, host, kernel):
 
 # --- A kernel's ports -----------------------------------------------------------------------------
 
-# Speaks ZMTP 3.0 with no encryption, and says what comes back.
+# Speaks ZMTP 3.0 without any key, and says what comes back.
 ZMTP = """
 import json, socket, sys
 out = []
-for host, port in json.load(sys.stdin):
+mechanism, places = json.load(sys.stdin)
+for host, port in places:
     said = b""
     try:
         with socket.create_connection((host, port), 5) as s:
             s.settimeout(3)
-            null = b"\\xff" + bytes(8) + b"\\x7f\\x03\\x00" + b"NULL".ljust(20, b"\\0") + bytes(32)
-            s.sendall(null)
+            spoken = mechanism.encode().ljust(20, b"\\0")
+            s.sendall(b"\\xff" + bytes(8) + b"\\x7f\\x03\\x00" + spoken + bytes(32))
+            while len(said) < 64 and (part := s.recv(4096)):
+                said += part
             ready = b"\\x05READY\\x0bSocket-Type\\x00\\x00\\x00\\x06DEALER"
             s.sendall(bytes([4, len(ready)]) + ready)
             while part := s.recv(4096):
@@ -436,9 +543,10 @@ print(json.dumps(out))
 """
 
 
-def zmtp(session, places):
-    """What (host, port) say to a plain ZMQ client."""
-    done = session.ok(f"python3 -c {shlex.quote(ZMTP)}", stdin=json.dumps(places))
+def zmtp(session, places, mechanism="NULL"):
+    """What (host, port) say to a ZMQ client that announces this mechanism, and has no key."""
+    words = json.dumps([mechanism, places])
+    done = session.ok(f"python3 -c {shlex.quote(ZMTP)}", stdin=words)
     return [(host, port, bytes.fromhex(said), why) for host, port, said, why in json.loads(done)]
 
 
@@ -468,12 +576,15 @@ def test_a_kernel_s_ports_answer_nobody_in_plain_text(cluster, kernel, ports, ot
         for where, port, said, why in zmtp(session, ports):
             assert (b"\xff" + bytes(7) + b"\x01\x7f").startswith(said), (where, port, said)
             assert re.search("closed|reset by peer", why), (where, port, why)
+        # What they announce, and all that they say to who has no key.
+        for where, port, said, _why in zmtp(session, ports, "CURVE"):
+            assert said[12:32].rstrip(b"\0") == b"CURVE" and len(said) <= 64, (where, port, said)
     assert kernel.ok("1 + 1") == "2"
 
 
 def test_a_kernel_has_no_other_port(cluster, kernel, ports):
     """Five for its channels, and those of Spark: no port for signals that anybody may use."""
-    assert len(ports) % 5 == 0, ports
+    assert len(ports) == 5, ports
     for name in (*cluster.hosts("edge"), *cluster.hosts("nodemanager")):
         assert undocumented(cluster, name) == [], name
 
@@ -579,17 +690,46 @@ def test_hub_and_proxy_have_one_port(cluster, me):
     assert local == []
 
 
+def properties(host, name):
+    """What systemd says of a unit."""
+    lines = host.check_output(f"systemctl show --all {name}").splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
 def test_units_are_hardened_and_bounded(host, me):
-    for name in ("jupyterhub", "jupyterhub-proxy"):
-        shown = host.check_output(f"systemctl show {name} -p NoNewPrivileges,ProtectSystem,User")
-        assert "ProtectSystem=" in shown and "ProtectSystem=no" not in shown, (name, shown)
-    assert "User=jupyter" in host.check_output("systemctl show jupyterhub-proxy -p User")
-    shown = host.check_output(
-        f"systemctl show {unit('test_user')} -p User,MemoryMax,CPUQuotaPerSecUSec,TasksMax"
-    )
-    assert "User=test_user" in shown or re.search(r"User=\d+", shown)
+    theirs = {"ProtectKernelModules", "ProtectKernelTunables", "ProtectKernelLogs", "ProtectClock"}
+    hardened = theirs | {"ProtectHostname", "PrivateTmp", "PrivateDevices", "LockPersonality"}
+    wanted = dict.fromkeys(hardened, "yes")
+    strict = {"ProtectSystem": "strict", "NoNewPrivileges": "yes", "ProtectHome": "yes"}
+    theirs_alone = {
+        "ProtectSystem": "full",
+        "ProtectControlGroups": "yes",
+        "RestrictSUIDSGID": "yes",
+    }
+    for name, more in {
+        "jupyterhub": {"ProtectSystem": "full", "NoNewPrivileges": "yes", "User": "root"},
+        "jupyterhub-proxy": strict | {"User": "jupyter", "CapabilityBoundingSet": ""},
+        unit("test_user"): theirs_alone | {"UMask": "0077", "MemorySwapMax": "0"},
+    }.items():
+        shown = properties(host, name)
+        assert {key: shown[key] for key in wanted | more} == wanted | more, name
+    tickets = properties(host, "jupyter-tickets")
+    assert {key: tickets[key] for key in strict} == strict
+    shown = properties(host, unit("test_user"))
+    number = host.check_output("id -u test_user")
+    assert shown["User"] in ("test_user", number)
     for limit in ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax"):
-        assert re.search(rf"{limit}=(?!infinity)\S", shown), shown
+        assert shown[limit] not in ("", "infinity"), limit
+
+
+def test_a_person_cannot_fill_run(other, host):
+    with other.terminal() as terminal:
+        place = f"{TICKETS}/other_user/fill"
+        try:
+            assert terminal.run(f"head -c 100M /dev/zero > {place}").rc != 0
+            assert host.run("head -c 1M /dev/zero > /run/room; rm /run/room").rc == 0
+        finally:
+            terminal.run(f"rm -f {place}")
 
 
 # --- Restarts -------------------------------------------------------------------------------------
@@ -684,6 +824,49 @@ def test_without_a_ticket_the_notebook_says_to_log_in(hub, other, other_user):
         assert terminal.run("klist -s").rc == 0
 
 
+def test_with_an_expired_ticket_the_notebook_says_to_log_in(hub, other, other_user):
+    """On YARN no kernel starts; beside the server no Spark does, until there is a ticket again."""
+    short = f"kinit -l 5s -kt {KEYTAB}/other_user.keytab other_user"
+    with other.terminal() as terminal, other.kernel(LOCAL, "expired.ipynb") as kernel:
+        try:
+            assert terminal.run(short).rc == 0
+            wait("its end", lambda: terminal.run("klist -s").rc != 0, 60)
+            assert "Log in again" in refusal(other, YARN)
+            assert "Log in again" in kernel.run("spark.range(7).count() * 6").error
+            assert kernel.ok("1 + 1") == "2"
+        finally:
+            enter(hub, other_user, "other_user")
+        assert kernel.ok("spark.range(7).count() * 6") == "42"
+
+
+def test_what_idles_ends_with_its_notebook_open(hub, admin, host):
+    """As the site has it, but for the times: those are this person's own."""
+    name = "admin1"
+    home = host.check_output(f"getent passwd {name}").split(":")[5]
+    settings = f"{home}/.jupyter/jupyter_server_config.json"
+    soon = {
+        "MappingKernelManager": {"cull_idle_timeout": 3, "cull_interval": 3},
+        "TerminalManager": {"cull_inactive_timeout": 3, "cull_interval": 3},
+        "ServerApp": {"shutdown_no_activity_timeout": 3},
+    }
+    person = enter(hub, admin, name).spawn()
+    try:
+        admin.ok(f"mkdir -p {home}/.jupyter && cat > {settings}", stdin=json.dumps(soon))
+        person.stop()
+        person = enter(hub, admin, name).spawn()
+        kernel = Kernel(person, person.session(LOCAL, "idle.ipynb"))
+        assert kernel.ok("1 + 1") == "2"
+        wait("the kernel's end", lambda: kernel.state() is None, 60)
+        with person.terminal() as terminal:
+            assert terminal.run("true").rc == 0
+            wait("the terminal's end", lambda: person.well("GET", "/terminals") == [], 60)
+        wait("the server's end", lambda: not person.running(), 180)
+        assert host.run(f"test -e {TICKETS}/{name}").rc != 0
+    finally:
+        admin.run(f"rm -f {settings}")
+        person.stop()
+
+
 def test_a_spawn_without_a_ticket_says_to_log_in(hub, other_user, host):
     person = enter(hub, other_user, "other_user")
     person.stop()
@@ -693,15 +876,38 @@ def test_a_spawn_without_a_ticket_says_to_log_in(hub, other_user, host):
         wait("the refusal", lambda: not person.running(), 60)
         answer = person.get("/hub/spawn", follow_redirects=True)
     assert re.search(r"(?i)log in", answer.text), answer.text[:3000]
+    page = person.get("/user/other_user/lab", follow_redirects=True)
+    assert re.search(r"(?i)log in again.*href=\"/hub/logout\"", page.text, re.S), page.text[:3000]
     enter(hub, other_user, "other_user").spawn().stop()
 
 
+@pytest.fixture(scope="module")
+def packed(test_user):
+    """An environment of kernels as people make them: nothing around bin."""
+    test_user.ok(
+        "set -o pipefail; tar -cf - --exclude=__pycache__ -C /opt/jupyter-python/ . | gzip -1"
+        " | hdfs dfs -put -f - packed.tar.gz"
+    )
+    yield "hdfs:///user/test_user/packed.tar.gz"
+    test_user.ok("hdfs dfs -rm -f -skipTrash packed.tar.gz")
+
+
+def offered(person):
+    return set(person.well("GET", "/kernelspecs")["kernelspecs"])
+
+
 def test_a_new_configuration_leaves_servers_alone_and_groups_decide(
-    hub, host, me, kernel, test_user, other_user
+    hub, host, me, kernel, test_user, other_user, packed
 ):
-    """With one group named, its members get in and others do not; then as before."""
+    """With one group and one more kernel named; then as before."""
     before = process(host, unit("test_user"))
-    only = shlex.quote(json.dumps({"jupyter_groups": ["analysts"]}))
+    usual = [
+        {"name": name, "display_name": name, "mode": mode}
+        for name, mode in ((YARN, "yarn"), (LOCAL, "local"))
+    ]
+    more = {"name": "packed", "display_name": "Packed", "mode": "yarn", "python_archive": packed}
+    words = {"jupyter_groups": ["analysts"], "jupyter_kernels": [*usual, more]}
+    only = shlex.quote(json.dumps(words))
     try:
         assert run_site(f"-e {only}", playbook="playbooks/notebooks.yml").status == "successful"
         enter(hub, test_user, "test_user")
@@ -710,9 +916,23 @@ def test_a_new_configuration_leaves_servers_alone_and_groups_decide(
         assert stranger.get("/hub/home").status_code == 302
         assert process(host, unit("test_user")) == before
         assert kernel.ok("1 + 1") == "2"
+        assert offered(me) == {YARN, LOCAL, "packed"}
+        with me.kernel("packed", "packed.ipynb") as another:
+            assert another.ok("import sys; print(sys.prefix)").strip().endswith("/python")
+            assert another.ok("spark.range(7).rdd.map(lambda row: row.id).sum() * 2") == "42"
     finally:
         assert run_site(playbook="playbooks/notebooks.yml").status == "successful"
+    assert offered(me) == {YARN, LOCAL}
     enter(hub, other_user, "other_user")
+
+
+def test_a_check_tells_of_an_environment_that_hdfs_has_not(cluster):
+    run = run_site(
+        "--check -e jupyter_python_archive=/apps/jupyter/other.tar.gz",
+        playbook="playbooks/notebooks.yml",
+    )
+    assert (run.status, run.failed) == ("successful", [])
+    assert (cluster.hosts("namenode")[0], "jupyter : Fetch the archive") in run.changed
 
 
 # --- The end --------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import json
 import os
 import shlex
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,10 +65,10 @@ def exchange(test):
     asyncio.run(run())
 
 
-async def say(lines, text):
+async def say(lines, text, address=HERE):
     """Say it on a connection of its own; the server's answer is its hanging up, or nothing."""
     host, port = lines.address.split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(address, 0))
     writer.write(text)
     await writer.drain()
     return reader, writer
@@ -90,11 +92,12 @@ async def kernel(launch):
 # --- The line -----------------------------------------------------------------------------------
 
 
-def test_a_kernel_is_heard():
+def test_a_kernel_is_heard_and_told_so():
     async def test(lines):
         line = lines.expect()
-        _, writer = await say(lines, launcher.signed(line.launch, line.key, HELLO))
+        reader, writer = await say(lines, launcher.signed(line.launch, line.key, HELLO))
         assert await asyncio.wait_for(line.said, 30) == HELLO
+        assert await asyncio.wait_for(reader.read(100), 30) == lifeline.TAKEN
         assert not line.gone.is_set()
         writer.close()
         await asyncio.wait_for(line.gone.wait(), 30)
@@ -167,22 +170,68 @@ def test_who_says_nothing_keeps_nobody_waiting(monkeypatch):
     exchange(test)
 
 
-def test_many_who_say_nothing_do_not_take_a_server_s_files(monkeypatch):
-    monkeypatch.setattr(lifeline, "MOST_UNPROVEN", 2)
+def test_many_who_say_nothing_take_neither_a_server_s_files_nor_a_kernel_s_turn(monkeypatch):
+    monkeypatch.setattr(lifeline, "MOST_UNPROVEN", 3)
 
     async def test(lines):
         line = lines.expect()
-        text = launcher.signed(line.launch, line.key, HELLO)
-        held = [await say(lines, b"") for _ in range(2)]
-        while lines.unproven < 2:
-            await asyncio.sleep(0.01)
-        reader, _ = await say(lines, b"")
-        assert await hung_up(reader)
-        held[0][1].close()
-        while lines.unproven > 1:
-            await asyncio.sleep(0.01)
-        await say(lines, text)
+        # One at another address, who is not to suffer from the crowd.
+        other, _ = await say(lines, b"", "127.0.0.2")
+        crowd = [await say(lines, b"") for _ in range(4)]
+        for reader, _ in crowd[:2]:
+            assert await hung_up(reader)
+        assert len(lines.unproven) == 3
+        assert not any(reader.at_eof() for reader in (other, *(one for one, _ in crowd[2:])))
+        process = await kernel(launch_of(lines, line))
         assert await asyncio.wait_for(line.said, 30) == HELLO
+        assert await hung_up(crowd[2][0])
+        assert not line.gone.is_set()
+        process.kill()
+        await process.wait()
+
+    exchange(test)
+
+
+def test_a_kernel_that_was_hung_up_on_calls_again():
+    """As one whose server's port others crowd; taken, it holds the line."""
+
+    async def run():
+        calls = asyncio.Queue()
+
+        async def answer(reader, writer):
+            await calls.put((reader, writer, await reader.readline()))
+
+        server = await asyncio.start_server(answer, HERE, 0)
+        address = f"{HERE}:{server.sockets[0].getsockname()[1]}"
+        launch = {"launch": "0" * 32, "line_key": "0" * 64, "server": address}
+        process = await kernel(launch)
+        said = launcher.signed(launch["launch"], launch["line_key"], HELLO)
+        for _ in range(2):
+            _, writer, text = await asyncio.wait_for(calls.get(), 30)
+            assert text == said
+            writer.close()
+        _, writer, text = await asyncio.wait_for(calls.get(), 30)
+        assert text == said
+        writer.write(lifeline.TAKEN)
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"called\n"
+        writer.close()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_a_line_that_breaks_has_ended():
+    """As when the kernel's host is gone: an error of the operating system's, no goodbye."""
+
+    async def test(lines):
+        line = lines.expect()
+        _, writer = await say(lines, launcher.signed(line.launch, line.key, HELLO))
+        await asyncio.wait_for(line.said, 30)
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        await asyncio.wait_for(line.gone.wait(), 30)
 
     exchange(test)
 
@@ -325,6 +374,88 @@ def test_long_reasons_are_cut():
     assert len(words.ended_early(APP | {"state": "FAILED", "diagnostics": "x" * 9999})) < 700
 
 
+def test_why_spark_did_not_start_is_said_in_a_line():
+    trace = (
+        "An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.\n"
+        ": org.apache.hadoop.yarn.exceptions.YarnException: queue root.x is STOPPED\n\tat a.B\n"
+    )
+    said = words.no_spark(trace)
+    assert "queue root.x is STOPPED" in said and "at a.B" not in said
+
+
+# --- Spark beside the server --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "known", "needed"),
+    [
+        ("spark.range(3).count()", (), True),
+        ("def f():\n    return sc.version", (), True),
+        ("%time sql('SELECT 1')", (), True),
+        ("%%time\nspark.range(3)", (), True),
+        ("x = await spark.y", (), True),
+        ("print(f'{sc.version}')", (), True),
+        ("1 + 1", (), False),
+        ("# spark, sc and sql are not needed", (), False),
+        ("sql = 'SELECT 1'\nprint(sql)", (), False),
+        ("print('spark', x.sql)", (), False),
+        ("spark = SparkSession.builder.getOrCreate()\nspark.range(3)", (), False),
+        ("spark.range(3)", ("spark",), False),
+        ("spark.range(3); sql('SELECT 1')", ("spark",), True),
+        ("!ls ~", (), False),
+    ],
+)
+def test_spark_is_started_for_who_needs_it(cell, known, needed):
+    assert launcher.needs_spark(cell, known) is needed
+
+
+class Shell:
+    """Of IPython's, what a kernel uses: names, and calls before each cell."""
+
+    def __init__(self):
+        self.user_ns, self.calls = {}, []
+        self.events = self
+
+    def register(self, _event, call):
+        self.calls.append(call)
+
+    def unregister(self, _event, call):
+        self.calls.remove(call)
+
+    def push(self, names, interactive):
+        assert not interactive
+        self.user_ns |= names
+
+    def run(self, cell):
+        for call in list(self.calls):
+            call(SimpleNamespace(raw_cell=cell))
+
+
+def test_who_has_no_spark_reads_why_and_gets_it_with_a_later_cell(monkeypatch, capsys):
+    session = SimpleNamespace(sparkContext="context", sql="sql")
+    tickets = iter([False, True, True])
+    starts = iter([RuntimeError("Exception: the queue is full"), session])
+
+    def start_spark():
+        if isinstance(one := next(starts), Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr(launcher, "has_ticket", lambda: next(tickets))
+    builder = SimpleNamespace(getOrCreate=start_spark)
+    monkeypatch.setattr(launcher, "spark_builder", lambda: builder)
+    shell = Shell()
+    launcher.start_spark_at_need(shell, words)
+    for said in (words.NO_TICKET_FOR_SPARK, "the queue is full"):
+        shell.run("spark.range(3)")
+        assert said in capsys.readouterr().err
+        assert shell.user_ns == {}
+    shell.run("x = 1")
+    shell.run("spark.range(3)")
+    assert shell.user_ns == {"spark": session, "sc": "context", "sql": "sql"}
+    assert shell.calls == []
+
+
 # --- The specs ----------------------------------------------------------------------------------
 
 PLAYBOOK = """
@@ -338,7 +469,12 @@ PLAYBOOK = """
         content: "{{{{ item.content }}}}"
         mode: "0600"
       loop: "{{{{ jupyter_kernel_spec_files | selectattr('content', 'defined') }}}}"
+    - ansible.builtin.copy:
+        dest: "{place}/old"
+        content: "{{{{ jupyter_kernel_old_files | to_json }}}}"
+        mode: "0600"
 """
+SPECS = "/usr/local/share/jupyter/kernels"
 SITE = {
     "ansible_python_interpreter": sys.executable,
     "cluster_nameservice": "deitos",
@@ -346,6 +482,9 @@ SITE = {
     "cluster_spark_conf_dir": "/etc/spark",
     "jupyter_python_url": "file:///srv/kernel-1.tar.gz",
     "jupyter_python_checksum": "sha256:" + "0" * 64,
+    "jupyter_kernels_found": {
+        "files": [{"path": f"{SPECS}/{name}/kernel.json"} for name in ("plain", "removed")]
+    },
     "jupyter_kernels": [
         {"name": "plain", "display_name": "Plain", "mode": "yarn"},
         {
@@ -366,8 +505,8 @@ SITE = {
 
 
 @pytest.fixture(scope="module")
-def specs(tmp_path_factory):
-    """What the role writes for some kernels."""
+def place(tmp_path_factory):
+    """What the role writes for some kernels, and would remove."""
     place = tmp_path_factory.mktemp("specs")
     role = FILES.parent
     for name in ("files", "templates"):
@@ -383,7 +522,17 @@ def specs(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def specs(place):
     return {path.stem: json.loads(path.read_text()) for path in place.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def old(place):
+    return json.loads((place / "old").read_text())
 
 
 def test_a_kernel_on_yarn_is_a_job_of_spark_s(specs):
@@ -419,6 +568,10 @@ def test_a_local_kernel_has_its_driver_here(specs):
     assert options[-1] == "pyspark-shell"
 
 
+def test_a_kernel_that_the_list_has_no_more_is_offered_no_more(old):
+    assert old == [{"path": f"{SPECS}/removed/kernel.json", "state": "absent"}]
+
+
 def test_every_kernel_is_encrypted_and_interrupted_by_message(specs):
     assert set(specs) == {"plain", "large", "local"}
     for spec in specs.values():
@@ -427,6 +580,53 @@ def test_every_kernel_is_encrypted_and_interrupted_by_message(specs):
 
 
 # --- The kernel's file --------------------------------------------------------------------------
+
+# In a container: what Spark imports of IPython, and the kernel's own, must not meet half-way.
+CONTAINER = {
+    "ipykernel/__init__.py": "",
+    "ipykernel/ipkernel.py": "class IPythonKernel: pass",
+    "ipykernel/kernelapp.py": """
+        class IPKernelApp:
+            shell_port = iopub_port = stdin_port = control_port = hb_port = 50500
+            shell = __import__("types").SimpleNamespace(push=lambda *names, **how: None)
+            def __init__(self, connection_file): pass
+            instance = classmethod(lambda cls, **words: cls(**words))
+            def initialize(self, arguments): pass
+            def start(self): print("started", flush=True)
+        """,
+    "pyspark/__init__.py": "",
+    "pyspark/sql.py": """
+        import threading
+        from types import SimpleNamespace
+        assert threading.current_thread() is threading.main_thread(), "imported beside ipykernel"
+        context = SimpleNamespace(applicationId="application_1_1")
+        session = SimpleNamespace(sparkContext=context, sql=None)
+        SparkSession = SimpleNamespace(builder=SimpleNamespace(getOrCreate=lambda: session))
+        """,
+}
+
+
+def test_one_thread_imports_spark_and_the_kernel(tmp_path):
+    for name, text in CONTAINER.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text))
+
+    async def test(lines):
+        line = lines.expect()
+        told = {"ports": "50500-50504", "connection": {}, "notice": ""}
+        (tmp_path / "deitos-kernel.json").write_text(json.dumps(launch_of(lines, line) | told))
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(FILES / "deitos_kernels/launcher.py")),
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
+            stdout=subprocess.PIPE,
+        )
+        said = await asyncio.wait_for(line.said, 30)
+        assert said.get("application") == "application_1_1", said
+        assert (await asyncio.wait_for(program.communicate(), 30))[0] == b"started\n"
+
+    exchange(test)
+
 
 
 def test_the_kernel_s_side_needs_nothing_to_be_read():

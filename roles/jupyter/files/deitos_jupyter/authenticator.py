@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import grp
 import os
 import pwd
@@ -45,31 +46,33 @@ class Authenticator(auth.Authenticator):
     async def authenticate(self, handler, data):
         """Threads of their own for what waits for the KDC or the directory."""
         try:
-            name, groups = await asyncio.to_thread(self.admit, data)
-        except Refused as refused:
+            name, cache = await asyncio.to_thread(self.identify, data)
+            groups = await asyncio.to_thread(self.judge, name)
+        except (Refused, tickets.Unsure) as refused:
             # The text is no format of a log.
             raise web.HTTPError(403, str(refused).replace("%", "%%")) from refused
+        async with tickets.turns[name]:
+            await asyncio.to_thread(tickets.keep, name, cache)
         return {"name": name, "groups": groups}
 
-    def admit(self, data) -> tuple[str, list[str]]:
+    def identify(self, data) -> tuple[str, bytes]:
         if isinstance(data, Shown):
-            name, cache = kerberos.by_ticket(data.token, self.realm, self.keytab)
-        else:
-            name = data.get("username", "")
-            cache = kerberos.by_password(name, data.get("password", ""), self.realm, self.host)
-        groups = self.judge(name)
-        tickets.keep(name, cache)
-        return name, groups
+            return kerberos.by_ticket(data.token, self.realm, self.keytab)
+        name = data.get("username", "")
+        return name, kerberos.by_password(name, data.get("password", ""), self.realm, self.host)
 
     def judge(self, name: str) -> list[str]:
         """The groups that the hub knows of and a person is in; Refused for who may not come in."""
+        if not tickets.admitted(name):
+            raise Refused(kerberos.DISABLED)
         try:
             person = pwd.getpwnam(name)
         except KeyError as error:
             raise Refused(kerberos.WRONG) from error
-        if not tickets.admitted(name):
-            raise Refused(kerberos.DISABLED)
-        found = {grp.getgrgid(number).gr_name for number in os.getgrouplist(name, person.pw_gid)}
+        found = set()
+        for number in os.getgrouplist(name, person.pw_gid):
+            with contextlib.suppress(KeyError):  # A number that no group has any more.
+                found.add(grp.getgrgid(number).gr_name)
         if self.members_of and found.isdisjoint([*self.members_of, self.operators]):
             raise Refused(f"Notebooks are for members of: {', '.join(self.members_of)}.")
         return [self.operators] if self.operators in found else []
@@ -80,6 +83,10 @@ class Authenticator(auth.Authenticator):
         except Refused as refused:
             self.log.warning("%s: %s", user.name, refused)
             return False
+        except tickets.Unsure as unsure:
+            # Who was let in stays in while the directory is away.
+            self.log.warning("%s", unsure)
+            return True
         return {"name": user.name, "groups": groups}
 
 

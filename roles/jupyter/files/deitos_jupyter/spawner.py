@@ -59,7 +59,9 @@ class Spawner(SystemdSpawner):
         """A ticket, a home and a place for the socket."""
         if not tickets.valid(self.user.name):
             message = "There is no valid Kerberos ticket for your server: log out and log in again."
-            raise SpawnException(message, reason="ticket")
+            error = SpawnException(message, reason="ticket")
+            error.jupyterhub_html_message = f'{message} <a href="/hub/logout">Log out</a>'
+            raise error
         person = pwd.getpwnam(self.user.name)
         if not Path(person.pw_dir).exists():
             subprocess.run(["/usr/sbin/mkhomedir_helper", person.pw_name, "0077"], check=True)
@@ -71,5 +73,6 @@ class Spawner(SystemdSpawner):
         self.socket.unlink(missing_ok=True)
 
     async def start(self):
-        await asyncio.to_thread(self.prepare)
+        async with tickets.turns[self.user.name]:
+            await asyncio.to_thread(self.prepare)
         return await super().start()

@@ -17,12 +17,15 @@ As root:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path("/run/jupyter/tickets")
@@ -30,6 +33,21 @@ UNIT = "jupyter-{name}-singleuser.service"
 PAM_SERVICE = "jupyterhub"
 # Between a login and the start of the server.
 PATIENCE = 900
+# What is done as a person, that person can hold up: not for long, and only so many at a time.
+SECONDS_TO_ACT = 20
+ABREAST = 8
+# Of /usr/include/security/_pam_types.h.
+PERM_DENIED, USER_UNKNOWN, ACCT_EXPIRED = 6, 10, 13
+# As exit status; that of a failure is another.
+LET_IN, DENIED, UNSURE = 0, 3, 4
+
+
+class Unsure(Exception):
+    """Nobody can say now whether a person may log in."""
+
+
+# For the hub: a person who holds it up holds one thread of it.
+turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
 
 def cache_of(name: str) -> Path:
@@ -44,19 +62,22 @@ def in_words(cache: Path) -> str:
 def act(name: str, command: str, data: bytes = b"") -> str:
     """Do something with a person's cache, as the person; returns what that printed."""
     person = pwd.getpwnam(name)
-    done = subprocess.run(
-        [sys.executable, "-I", __file__, command, str(cache_of(name))],
-        input=data,
-        capture_output=True,
-        user=person.pw_uid,
-        group=person.pw_gid,
-        extra_groups=[],
-        env={},
-        umask=0o077,
-        cwd="/",
-        timeout=60,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", __file__, command, str(cache_of(name))],
+            input=data,
+            capture_output=True,
+            user=person.pw_uid,
+            group=person.pw_gid,
+            extra_groups=[],
+            env={},
+            umask=0o077,
+            cwd="/",
+            timeout=SECONDS_TO_ACT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"{command} for {name}: no end within {SECONDS_TO_ACT} s") from error
     if done.returncode:
         reason = done.stderr.decode(errors="replace").splitlines()[-1:]
         raise OSError(f"{command} for {name}: {''.join(reason)}")
@@ -81,29 +102,40 @@ def valid(name: str) -> bool:
 
 
 def admitted(name: str) -> bool:
-    """Whether PAM (SSSD, and so the directory) lets a person in.
+    """Whether PAM (SSSD, and so the directory) lets a person in; Unsure when that cannot be said.
 
     Asked in a process of its own: a thread that has used pam_sss cannot end any more once libpam
     has unloaded that.
     """
     command = [sys.executable, "-I", __file__, "admitted", name]
-    return subprocess.run(command, cwd="/", timeout=60, check=False).returncode == 0
+    done = subprocess.run(command, cwd="/", timeout=60, check=False).returncode
+    if done not in (LET_IN, DENIED):
+        raise Unsure(
+            f"Nobody can say now whether {name} may log in: try again, or tell the administrators."
+        )
+    return done == LET_IN
 
 
 def tend() -> None:
-    for directory in sorted(ROOT.iterdir()) if ROOT.exists() else ():
-        try:
-            tend_one(directory.name)
-        except (OSError, KeyError, subprocess.SubprocessError) as error:
-            print(error)
+    names = sorted(directory.name for directory in ROOT.iterdir()) if ROOT.exists() else []
+    with ThreadPoolExecutor(ABREAST) as pool:
+        for _ in pool.map(tend_one, names):
+            pass
 
 
 def tend_one(name: str) -> None:
+    try:
+        see_to(name)
+    except (OSError, KeyError, Unsure, subprocess.SubprocessError) as error:
+        print(error)
+
+
+def see_to(name: str) -> None:
     unit, cache = UNIT.format(name=name), cache_of(name)
     running = subprocess.run(["systemctl", "is-active", "--quiet", unit]).returncode == 0
     if running and not admitted(name):
         print(f"{name} may not log in any more: stopping the server")
-        subprocess.run(["systemctl", "stop", unit], check=True)
+        subprocess.run(["systemctl", "stop", "--no-block", unit], check=True)
     elif running and cache.exists():
         print(act(name, "renew"), end="")
     elif cache.exists() and age(cache) > PATIENCE:
@@ -116,13 +148,24 @@ def age(path: Path) -> float:
 
 
 def ask_pam(name: str) -> int:
+    """What PAM says of a person; without SSSD it knows nobody, which is no denial."""
     import pamela
 
+    before = sssd()
     try:
         pamela.check_account(name, service=PAM_SERVICE)
-    except pamela.PAMError:
-        return 1
-    return 0
+    except pamela.PAMError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        unknown = error.errno == USER_UNKNOWN and before and before == sssd()
+        return DENIED if unknown or error.errno in (PERM_DENIED, ACCT_EXPIRED) else UNSURE
+    return LET_IN
+
+
+def sssd() -> str:
+    """Which run of SSSD's answers now, if any does."""
+    words = ["systemctl", "show", "--property=ActiveState,InvocationID", "sssd.service"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return shown if "ActiveState=active" in shown.splitlines() else ""
 
 
 # --- As the person --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ the server's own host.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import hmac
@@ -21,12 +22,17 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LAUNCH_FILE = "deitos-kernel.json"
+# How often it tries to reach its server, with longer and longer pauses.
+CALLS = 8
+NAMES = ("spark", "sc", "sql")
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
 
@@ -83,12 +89,23 @@ def address_towards(server):
 
 def call(launch, message):
     """Call the server, say it, and hold the line."""
-    host, port = launch["server"].rsplit(":", 1)
-    line = socket.create_connection((host, int(port)), timeout=30)
+    line = taken_call(launch["server"], signed(launch["launch"], launch["line_key"], message))
     line.settimeout(None)
     keep_alive(line)
-    line.sendall(signed(launch["launch"], launch["line_key"], message))
     threading.Thread(target=hold, args=(line,), daemon=True).start()
+
+
+def taken_call(server, text):
+    """The connection on which the server has taken it: others may crowd its port for a while."""
+    host, port = server.rsplit(":", 1)
+    for attempt in range(CALLS):
+        time.sleep(attempt)
+        with contextlib.suppress(OSError):
+            line = socket.create_connection((host, int(port)), timeout=30)
+            line.sendall(text)
+            if line.recv(1):
+                return line
+    raise ConnectionError(f"the server at {server} did not take the kernel's call")
 
 
 def hold(line):
@@ -144,14 +161,15 @@ def kernel_app(ports=None):
     return App
 
 
-def start_spark():
+def spark_builder():
     from pyspark.sql import SparkSession
 
-    return SparkSession.builder.getOrCreate()
+    return SparkSession.builder
 
 
 def provide(shell, spark):
-    shell.push({"spark": spark, "sc": spark.sparkContext, "sql": spark.sql}, interactive=False)
+    values = (spark, spark.sparkContext, spark.sql)
+    shell.push(dict(zip(NAMES, values, strict=True)), interactive=False)
 
 
 def tell_once(shell, notice):
@@ -175,9 +193,12 @@ def in_container():
         connection.touch(mode=0o600)
         known = launch["connection"] | {"ip": address} | dict.fromkeys(PORTS, 0)
         connection.write_text(json.dumps(known))
+        # One thread imports both: pyspark imports ipykernel, and two that import what depends on
+        # each other get halves of it.
+        kernel_class, builder = kernel_app(ports), spark_builder()
         with ThreadPoolExecutor(1) as pool:
-            session = pool.submit(start_spark)
-            app = kernel_app(ports).instance(connection_file=str(connection.resolve()))
+            session = pool.submit(builder.getOrCreate)
+            app = kernel_class.instance(connection_file=str(connection.resolve()))
             app.initialize([])
             spark = session.result()
         provide(app.shell, spark)
@@ -194,25 +215,54 @@ def in_container():
     app.start()
 
 
-def start_spark_at_need(shell):
-    """Before the first cell that speaks of it: who needs no Spark takes no place in YARN."""
+def needs_spark(cell, known):
+    """Whether a cell uses one of the names that nobody has given a meaning yet."""
+    try:
+        found = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)]
+    except (SyntaxError, ValueError):
+        # A magic, in whose text any word may be a name.
+        used, given = set(re.findall(r"\w+", cell)), set()
+    else:
+        used = {node.id for node in found if isinstance(node.ctx, ast.Load)}
+        given = {node.id for node in found if isinstance(node.ctx, ast.Store)}
+    return any(name in used - given and name not in known for name in NAMES)
+
+
+def has_ticket():
+    return subprocess.run(["klist", "-s"], check=False).returncode == 0
+
+
+def start_spark_at_need(shell, words):
+    """Before the first cell that needs it: who needs no Spark takes no place in YARN."""
 
     def start(info):
-        if re.search(r"\b(spark|sc|sql)\b", info.raw_cell or ""):
-            shell.events.unregister("pre_run_cell", start)
-            provide(shell, start_spark())
+        if not needs_spark(info.raw_cell or "", shell.user_ns):
+            return
+        # A JVM that found no ticket would look for none again.
+        if not has_ticket():
+            print(words.NO_TICKET_FOR_SPARK, file=sys.stderr)
+            return
+        try:
+            spark = spark_builder().getOrCreate()
+        except Exception as error:
+            print(words.no_spark(str(error)), file=sys.stderr)
+            return
+        shell.events.unregister("pre_run_cell", start)
+        provide(shell, spark)
 
     shell.events.register("pre_run_cell", start)
 
 
 def beside_the_server(connection_file):
+    from deitos_kernels import words
+
     # Not this file's directory, but Spark's modules, here and in programs that cells start.
     modules = [str(path) for path in Path(os.environ["SPARK_HOME"]).glob("python/lib/*.zip")]
     sys.path[:1] = modules
     os.environ["PYTHONPATH"] = os.pathsep.join(modules)
     app = kernel_app().instance(connection_file=connection_file)
     app.initialize([])
-    start_spark_at_need(app.shell)
+    start_spark_at_need(app.shell, words)
     app.start()
 
 

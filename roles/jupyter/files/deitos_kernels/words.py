@@ -6,6 +6,10 @@ NO_TICKET = (
     "You have no valid Kerberos ticket, so no kernel can be started for you. "
     "Log in again (File > Log Out), or type kinit in a terminal."
 )
+NO_TICKET_FOR_SPARK = (
+    "You have no valid Kerberos ticket, so Spark was not started. "
+    "Log in again (File > Log Out), or type kinit in a terminal; then run the cell again."
+)
 GIVEN_UP = "The kernel was shut down while it started."
 FINAL_STATES = ("FINISHED", "FAILED", "KILLED")
 
@@ -62,6 +66,11 @@ def failed_inside(error, application):
         f"The kernel could not start Spark: {brief(error)}"
         + f" Its logs: yarn logs -applicationId {application}" * bool(application)
     )
+
+
+def no_spark(error):
+    """For a kernel beside its server, which asks again with each cell that needs it."""
+    return f"Spark did not start: {brief(reason_in(error))} Run the cell again to try again."
 
 
 def lost(app):
