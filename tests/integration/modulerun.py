@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 # Check mode, for real, for real again, check mode again.
 RUNS = (True, False, False, True)
-FAILING_RUNS = (False,)
+FAILING_RUNS = (True, False)
 # Where each module takes many items.
 LISTS = {"deitos.cluster.hdfs_path": "paths", "deitos.cluster.hdfs_acl": "acls"}
 
@@ -28,10 +28,14 @@ class Case:
     changed: bool = True
     # Something of the error message, when it must fail.
     fails: str | None = None
+    # Whether check mode must know that; if not, HDFS alone does, when it is done.
+    foreseen: bool = True
     # Whether a second run must change nothing.
     steady: bool = True
     # How HDFS itself must then describe each path; None for a path that must not be there.
     then: dict[str, str | None] = field(default_factory=dict)
+    # And what its further commands must say of them.
+    told: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,9 +74,13 @@ def four_runs(execute, module, cases):
 def verify(case, results):
     """What must hold of the results of a case."""
     if case.fails is not None:
-        (done,) = results
+        foretold, done = results
         assert done.get("failed"), done
         assert case.fails in done["msg"]
+        if case.foreseen:
+            assert foretold.get("failed"), foretold
+            assert foretold["msg"] == done["msg"]
+            assert foretold.get("changed_paths") == done.get("changed_paths")
         return
     foretold, done, again, checked = results
     assert not done.get("failed"), done["msg"]

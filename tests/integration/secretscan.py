@@ -61,6 +61,14 @@ def collect():
     return found
 
 
+def encoded(raw):
+    """What base 64 makes of a secret, alone or somewhere within something longer."""
+    for before in range(3):
+        # Without the letters that are not the secret's alone.
+        whole = base64.b64encode(bytes(before) + raw)
+        yield whole[(0, 2, 3)[before] : (before + len(raw)) * 8 // 6]
+
+
 def forms_of(secrets):
     """{bytes: name}: each secret as it is, in hexadecimal and in base 64."""
     found = {}
@@ -68,7 +76,7 @@ def forms_of(secrets):
         raw = bytes.fromhex(value)
         # The longest part that is one line, as grep takes its patterns.
         line = max(raw.replace(b"\0", b"\n").split(b"\n"), key=len)
-        for form in (line, raw.hex().encode(), base64.b64encode(raw).rstrip(b"=")):
+        for form in (line, raw.hex().encode(), *encoded(raw)):
             found[form] = name
     return found
 

@@ -20,6 +20,8 @@ class SiteRun:
 
     status: str = ""
     changed: list[tuple[str, str]] = field(default_factory=list)
+    # What each of these has returned.
+    results: dict[tuple[str, str], dict] = field(default_factory=dict)
     failed: list[tuple[str, str, str]] = field(default_factory=list)
     tasks: Counter = field(default_factory=Counter)
     started: int = 0
@@ -36,6 +38,7 @@ class SiteRun:
             result = data.get("res", {})
             if result.get("changed"):
                 self.changed.append((host, task))
+                self.results[host, task] = result
             if kind != "runner_on_ok" and not data.get("ignore_errors"):
                 self.failed.append((host, task, str(result.get("msg", ""))[:2000]))
         return True
@@ -53,6 +56,8 @@ def run_site(*options, playbook="playbooks/site.yml", inventory=INVENTORY, kill_
         envvars={"LAB": os.environ.get("LAB", ""), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
         event_handler=done.note,
         cancel_callback=lambda: kill_after is not None and done.started >= kill_after,
+        # How often, in seconds, it looks up from a silent run to ask that.
+        settings={"pexpect_timeout": 1},
         quiet=True,
     )
     done.status = runner.status

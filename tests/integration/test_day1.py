@@ -8,6 +8,7 @@ import time
 
 import pytest
 from labhosts import Session, wait
+from siterun import run_site
 from sockets import listening, numbers, undocumented
 
 BIN = "/usr/local/bin"
@@ -126,6 +127,23 @@ def test_address_space_is_not_limited(cluster, admin):
     assert setting(admin, url, "yarn.nodemanager.vmem-check-enabled") == "false"
 
 
+UNITS = {
+    "hdfs-namenode": "namenode",
+    "hdfs-secondarynamenode": "secondarynamenode",
+    "hdfs-datanode": "datanode",
+    "yarn-resourcemanager": "resourcemanager",
+    "yarn-nodemanager": "nodemanager",
+    "mapred-historyserver": "historyserver",
+}
+HARDENED = sorted(set(UNITS) - {"yarn-nodemanager"})
+
+
+def properties(machine, unit, names):
+    """{property: value} as systemd has them."""
+    shown = machine.check_output(f"systemctl show {unit} -p {','.join(names)}")
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
 def test_nodemanagers_leave_containers_alone(cluster):
     expected = {
         "KillMode": "process",
@@ -134,10 +152,76 @@ def test_nodemanagers_leave_containers_alone(cluster):
         "PrivateTmp": "no",
         "NoNewPrivileges": "no",
     }
-    shown = cluster.first("nodemanager").check_output(
-        f"systemctl show yarn-nodemanager -p {','.join(expected)}"
-    )
-    assert dict(line.split("=", 1) for line in shown.splitlines()) == expected
+    assert properties(cluster.first("nodemanager"), "yarn-nodemanager", expected) == expected
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_daemons_come_back_after_a_failure(cluster, unit):
+    expected = {"Restart": "on-failure", "RestartUSec": "10s", "UnitFileState": "enabled"}
+    assert properties(cluster.first(UNITS[unit]), unit, expected) == expected
+
+
+@pytest.mark.parametrize("unit", HARDENED)
+def test_daemons_are_confined(cluster, unit):
+    """By systemd's word, and by what the running process may do."""
+    machine = cluster.first(UNITS[unit])
+    expected = {
+        "CapabilityBoundingSet": "",
+        "NoNewPrivileges": "yes",
+        "PrivateDevices": "yes",
+        "PrivateTmp": "yes",
+        "ProtectHome": "yes",
+        "ProtectSystem": "strict",
+        "RestrictSUIDSGID": "yes",
+    }
+    assert properties(machine, unit, expected) == expected
+    process = machine.check_output(f"systemctl show -P MainPID {unit}")
+    status = machine.check_output(f"cat /proc/{process}/status")
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
+    assert re.search(r"^CapBnd:\s+0+$", status, re.M)
+    # Its view of the files: beside what the system gives everybody, its own is all it writes.
+    user = machine.check_output(f"systemctl show -P User {unit}")
+    mounts = machine.check_output(f"runuser -u {user} -- cat /proc/{process}/mountinfo")
+    writable = {
+        line.split()[4] for line in mounts.splitlines() if "rw" in line.split()[5].split(",")
+    }
+    given = machine.check_output(f"systemctl show -P ReadWritePaths {unit}").split()
+    system = re.compile("/(dev|proc|run|sys|tmp|var/tmp)(/|$)")
+    assert {path for path in writable if not system.match(path)} == {p.lstrip("-") for p in given}
+    assert {"/home", "/root"} <= {line.split()[4] for line in mounts.splitlines()}
+
+
+def test_the_setuid_helper_is_given_its_mode(cluster, tmp_path):
+    """The lab's helper is another one; of Apache's, the role sees to owner, group and mode."""
+    host, path = cluster.hosts("nodemanager")[0], "/root/day1-executor"
+    cluster.machine(host).check_output(f"install -m 0755 /bin/true {path}")
+    play = {
+        "hosts": host,
+        "gather_facts": False,
+        "roles": ["yarn"],
+        "vars": {"yarn_container_executor_setuid": True, "yarn_container_executor_path": path},
+    }
+    playbook = tmp_path / "setuid.yml"
+    playbook.write_text(json.dumps([play]))
+    run = run_site("--check", "--diff", playbook=playbook)
+    cluster.machine(host).check_output(f"rm {path}")
+    assert (run.status, run.failed) == ("successful", [])
+    found = run.results[host, "Create the directories, host lists and units of YARN"]
+    assert found["changed_paths"] == [path]
+    (diff,) = found["diff"]
+    assert diff["before"] == {"group": "root", "mode": "0755"}
+    assert diff["after"] == {"group": "yarn", "mode": "6050"}
+
+
+def test_a_killed_daemon_is_started_again(cluster, admin):
+    machine, unit = cluster.first("historyserver"), "mapred-historyserver"
+    url = cluster.web()["historyserver"] + "/ws/v1/history/info"
+    shown = f"systemctl show -P MainPID {unit}"
+    before = machine.check_output(shown)
+    assert admin.curl(url).status == 200
+    machine.check_output(f"kill -KILL {before}")
+    wait("another process", lambda: machine.check_output(shown) not in (before, "0"), 60)
+    wait("its answer", lambda: admin.curl(url).status == 200, 60)
 
 
 def test_hdfs_audit_names_who_did_what(cluster, test_user):

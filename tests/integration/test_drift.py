@@ -6,10 +6,8 @@ import pytest
 from siterun import run_site
 
 MOST_WORKER_TASKS = 40
-
-
-def hosts_of(run):
-    return {host for host, _task in run.changed}
+KEYTAB = "/etc/security/keytabs/yarn.keytab"
+SITE = "/etc/hadoop/hdfs-site.xml"
 
 
 def test_second_run_changes_nothing_and_is_short(cluster):
@@ -29,11 +27,11 @@ def drifted(cluster):
     """A deleted keytab, a configuration edited by hand, and a stopped daemon: a host each."""
     worker, master = cluster.hosts("datanode")[0], cluster.hosts("namenode")[0]
     other = cluster.hosts("nodemanager")[1]
-    before = cluster.machine(master).check_output("cat /etc/hadoop/hdfs-site.xml")
-    cluster.machine(worker).check_output("rm /etc/security/keytabs/yarn.keytab")
+    before = cluster.machine(master).check_output(f"cat {SITE}")
+    cluster.machine(worker).check_output(f"rm {KEYTAB}")
     cluster.machine(master).check_output(
         "sed -i 's|</configuration>|<property><name>dfs.by.hand</name><value>1</value>"
-        "</property></configuration>|' /etc/hadoop/hdfs-site.xml"
+        f"</property></configuration>|' {SITE}"
     )
     cluster.machine(other).check_output("systemctl stop yarn-nodemanager")
     return worker, master, other, before
@@ -41,18 +39,30 @@ def drifted(cluster):
 
 def test_drift_is_shown_and_repaired(cluster, drifted):
     worker, master, other, before = drifted
+    keytab = (worker, "Have the keytabs")
+    config = (master, "Write the configuration of HDFS")
+    daemon = (other, "Run the YARN daemons of this host on their current configuration")
+
+    def verify(run):
+        """It changed, or would change, what drifted and nothing else."""
+        assert (run.status, run.failed) == ("successful", [])
+        assert sorted(run.changed) == sorted([keytab, config, daemon])
+        assert run.results[keytab]["changed_keytabs"] == [{"name": KEYTAB, "actions": ["write"]}]
+        assert run.results[config]["changed_files"] == [SITE]
+        assert run.results[daemon]["started"] == ["yarn-nodemanager"]
+        assert not run.results[daemon]["restarted"] + run.results[daemon]["stopped"]
+
     check = run_site("--check", "--diff")
-    assert (check.status, check.failed) == ("successful", [])
-    assert hosts_of(check) == {worker, master, other}
-    assert len([task for host, task in check.changed if host == other]) == 1
-    assert not cluster.machine(worker).file("/etc/security/keytabs/yarn.keytab").exists
+    verify(check)
+    (diff,) = check.results[config]["diff"]
+    lines = [set(diff[side].splitlines()) for side in ("before", "after")]
+    assert lines[0] ^ lines[1] == {"dfs.by.hand = 1"}
+    assert not cluster.machine(worker).file(KEYTAB).exists
     assert not cluster.machine(other).service("yarn-nodemanager").is_running
 
-    repair = run_site()
-    assert (repair.status, repair.failed) == ("successful", [])
-    assert hosts_of(repair) == {worker, master, other}
-    assert cluster.machine(worker).file("/etc/security/keytabs/yarn.keytab").exists
-    assert cluster.machine(master).check_output("cat /etc/hadoop/hdfs-site.xml") == before
+    verify(run_site())
+    assert cluster.machine(worker).file(KEYTAB).exists
+    assert cluster.machine(master).check_output(f"cat {SITE}") == before
     assert cluster.machine(other).service("yarn-nodemanager").is_running
 
     assert run_site("--check").changed == []

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 TEXT = "Alice was beginning to get very tired"
@@ -69,6 +75,69 @@ def test_superuser_calls_are_for_administrators(admin, test_user):
     assert refused.rc != 0 and "Superuser privilege is required" in (
         refused.stdout + refused.stderr
     )
+
+
+# Over each of these, nobody but administrators may speak, whatever is said.
+PROTOCOLS = {
+    "refresh.policy": "hdfs dfsadmin -refreshServiceAcl",
+    "refresh.callqueue": "hdfs dfsadmin -refreshCallQueue",
+    "refresh.user.mappings": "hdfs dfsadmin -refreshUserToGroupsMappings",
+    "reconfiguration": "hdfs dfsadmin -reconfig namenode {namenode}:8020 properties",
+    "resourcemanager-administration": "yarn rmadmin -refreshQueues",
+    "mrhs.admin.refresh": "mapred hsadmin -refreshAdminAcls",
+}
+
+
+@pytest.mark.parametrize("command", PROTOCOLS.values(), ids=PROTOCOLS.keys())
+def test_protocols_of_administrators_are_closed_to_others(cluster, admin, test_user, command):
+    command = command.format(namenode=cluster.fqdn("namenode"))
+    admin.ok(command)
+    refused = test_user.run(command)
+    assert refused.rc != 0
+    said = "User test_user@.* is not authorized for protocol .*denied by configured ACL"
+    assert re.search(said, refused.stdout + refused.stderr), refused
+
+
+@pytest.fixture(scope="module")
+def speak(cluster, tmp_path_factory):
+    """A function: what comes of a word over a protocol of workers, spoken by a session."""
+    javac = shutil.which("javac")
+    if not javac:
+        pytest.skip("needs a javac (Debian: default-jdk-headless) where the tests run")
+    made = tmp_path_factory.mktemp("java")
+    source = Path(__file__).parent / "java/Speak.java"
+    subprocess.run([javac, "--release", "11", "-d", str(made), str(source)], check=True)
+    program = base64.b64encode((made / "deitos/Speak.class").read_bytes()).decode()
+    places = {
+        "datanode": f"{cluster.fqdn('namenode')} 8020",
+        "nodemanager": f"{cluster.fqdn('resourcemanager')} 8031",
+    }
+
+    def spoken(session, role):
+        return session.run(
+            "d=$(mktemp -d) && mkdir $d/deitos && base64 -d > $d/deitos/Speak.class &&"
+            f" HADOOP_CLASSPATH=$d hadoop deitos.Speak {role} {places[role]};"
+            " code=$?; rm -r $d; exit $code",
+            stdin=program,
+        )
+
+    return spoken
+
+
+@pytest.mark.parametrize(
+    ("role", "user", "key", "other_user", "other_key"),
+    [("datanode", "hdfs", "dn", "yarn", "nm"), ("nodemanager", "yarn", "nm", "hdfs", "dn")],
+)
+def test_only_workers_speak_their_protocols(
+    speak, daemon_key, admin, role, user, key, other_user, other_key
+):
+    """Neither administrators nor a worker's other daemon, on the worker's own host."""
+    heard = speak(daemon_key(role, user, key), role)
+    assert (heard.rc, heard.stdout) == (0, "heard\n"), heard.stderr
+    for session in (daemon_key(role, other_user, other_key), admin):
+        refused = speak(session, role)
+        assert refused.rc == 1, refused.stderr
+        assert "is not authorized for protocol" in refused.stdout
 
 
 def test_worker_keys_hold_no_privilege(admin, daemon_key):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from labhosts import SSH_CONFIG
+from labhosts import SSH_CONFIG, Session, wait
 from people import NEW_PASSWORD, People
 
 CA = "/etc/deitos/pki/ca.crt"
@@ -150,12 +150,32 @@ def test_nobody_gets_a_ticket_for_a_persons_key(active, cluster, test_user):
     assert refused.rc != 0
 
 
-def test_logs_survive_rotation(kdc, test_user):
+KADMIN = f"kadmin -k -t {KEYTABS}/admin1.keytab -p admin1 -q"
+
+
+def test_nobody_administers_the_realm_over_the_network(edge):
+    """Who may see his own principal may neither see nor change another's."""
+    assert "Principal: admin1@" in edge.check_output(f"{KADMIN} 'get_principal admin1'")
+    for asked in (
+        "get_principal test_user",
+        "change_password -randkey test_user",
+        "modify_principal -maxlife 1day test_user",
+        "list_principals",
+    ):
+        refused = edge.run(f"{KADMIN} '{asked}'")
+        assert "Operation requires" in refused.stderr, refused
+        assert "test_user@" not in refused.stdout
+
+
+def test_logs_survive_rotation(kdc, edge, test_user):
     kdc.check_output("logrotate --force /etc/logrotate.d/deitos-kdc")
     test_user.ok(f"kinit -kt {KEYTABS}/test_user.keytab test_user")
+    edge.check_output(f"{KADMIN} 'get_principal admin1'")
     time.sleep(1)
-    assert "test_user@" in kdc.check_output("cat /var/log/krb5kdc/kdc.log")
-    assert kdc.check_output("stat -c %a%U /var/log/krb5kdc/kdc.log") == "600root"
+    for name, who in (("kdc.log", "test_user@"), ("kadmin.log", "admin1@")):
+        path = f"/var/log/krb5kdc/{name}"
+        assert who in kdc.check_output(f"cat {path}")
+        assert kdc.check_output(f"stat -c %a%U {path}") == "600root"
 
 
 def test_files_of_the_kdc_belong_to_root_alone(kdc):
@@ -292,25 +312,50 @@ def test_local_service_users_are_not_asked_of_ldap(cluster, hosts):
         assert cluster.machine(name).run("getent passwd -s sss root").rc == 2
 
 
-def test_a_new_member_is_seen_on_masters_within_a_minute(people, cluster, hosts):
-    masters = sorted(set(cluster.hosts("namenode")) & set(hosts))
-    if not masters:
+@pytest.fixture
+def twins_file(cluster, hosts, daemon_key):
+    """A file of HDFS that, beside the superuser, the group of the twins alone may read."""
+    if not set(cluster.hosts("namenode")) & set(hosts):
         pytest.skip("this scenario has no masters")
-    people.set({"twin_on": "present"}, groups=())
-    machines = [cluster.machine(name) for name in masters]
+    path = "/tmp/twins.txt"
+    superuser = daemon_key("namenode", "hdfs", "nn")
+    superuser.ok(f"hdfs dfs -put -f - {path}", stdin="of the twins")
+    superuser.ok(f"hdfs dfs -chown hdfs:twins {path} && hdfs dfs -chmod 0640 {path}")
+    yield path
+    superuser.ok(f"hdfs dfs -rm -skipTrash {path}")
 
-    def wait_for(member):
-        limit = time.monotonic() + 60
-        while time.monotonic() < limit:
-            groups = [machine.check_output("id -Gn twin_on").split() for machine in machines]
-            if all(("twins" in found) == member for found in groups):
-                return True
-            time.sleep(2)
-        return False
 
-    assert wait_for(False)
-    people.set({"twin_on": "present"})
-    assert wait_for(True)
+def test_a_new_member_reads_what_is_the_groups_within_two_minutes(
+    active, cluster, hosts, twins_file
+):
+    """And masters know of it within one; no daemon is restarted for it."""
+    twin = Session(cluster.first("edge"), "twin_on")
+    twin.ok("kinit twin_on", stdin=f"{NEW_PASSWORD}\n")
+    masters = [cluster.machine(name) for name in cluster.hosts("namenode")]
+
+    def known(member):
+        groups = [machine.check_output("id -Gn twin_on").split() for machine in masters]
+        return all(("twins" in found) == member for found in groups)
+
+    def daemons():
+        units = "hdfs-namenode hdfs-datanode sssd slapd krb5-kdc"
+        shown = f"systemctl show -P MainPID {units}"
+        return {name: cluster.machine(name).check_output(shown) for name in hosts}
+
+    def reading():
+        return twin.run(f"hdfs dfs -cat {twins_file}")
+
+    active.set({"twin_on": "present"}, groups=())
+    wait("masters to know who has left", lambda: known(False), 60, 2)
+    # From here on the NameNode remembers that the group is not his.
+    wait("a refusal", lambda: "Permission denied" in reading().stderr, 120, 2)
+    before = daemons()
+    active.set({"twin_on": "present"})
+    joined = time.monotonic()
+    wait("masters to know the new member", lambda: known(True), 60, 2)
+    left = joined + 120 - time.monotonic()
+    wait("the file", lambda: reading().stdout == "of the twins", left, 2)
+    assert daemons() == before
 
 
 # --- LDAP ---------------------------------------------------------------------------------------

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import shlex
 import time
 from collections import Counter
 
 import pytest
-from modulerun import RUNS, Step, on_lab
+from siterun import run_site
 
 EXAMPLES = "/opt/hadoop/share/hadoop/mapreduce/hadoop-mapreduce-examples-*.jar"
 HADOOP = "hadoop"
 YARN = "yarn"
 HDFS = "hdfs"
+LOCAL, LOGS = "/var/lib/hadoop/yarn/local", "/var/lib/hadoop/yarn/logs"
 WORDS = ["to", "be", "or", "not", "that", "is", "the", "question"]
 
 
@@ -76,6 +79,15 @@ def running(test_user, cluster):
     test_user.run(f"{YARN} application -kill {application}")
 
 
+def readable(machine, user, paths):
+    """Those of the paths that the user may read."""
+    look = 'while IFS= read -r path; do if test -r "$path"; then echo "$path"; fi; done'
+    listed = shlex.quote("".join(f"{path}\n" for path in paths))
+    return machine.check_output(
+        f"printf %s {listed} | runuser -u {user} -- sh -c {shlex.quote(look)}"
+    ).splitlines()
+
+
 def test_running_job_is_kept_from_others(cluster, running, test_user, other_user, admin):
     """Processes, files, tokens, status and life of a running job belong to its submitter."""
     status = f"{YARN} application -status {running}"
@@ -85,30 +97,42 @@ def test_running_job_is_kept_from_others(cluster, running, test_user, other_user
     refused = other_user.run(f"{YARN} application -kill {running}")
     assert refused.rc != 0 and "test_user" not in refused.stdout
 
-    seen = 0
+    names = set()
     owners = set()
     for host in cluster.hosts("nodemanager"):
         machine = cluster.machine(host)
         processes = machine.run("ps -eo user:32,args | grep 'org.apache[.]hadoop.mapred'")
         owners |= {line.split()[0] for line in processes.stdout.splitlines() if "java" in line}
-        files = machine.run(
-            f"find / -xdev -path '*/appcache/{running}/*' -name container_tokens"
-        ).stdout.split()
-        for path in files:
-            seen += 1
-            assert machine.run(f"runuser -u test_user -- test -r {path}").rc == 0
-            for user in ("other_user", "nobody", "hdfs"):
-                assert machine.run(f"runuser -u {user} -- test -r {path}").rc != 0, (user, path)
+        # Work directories, scripts, tokens and what was fetched for the job; its logs.
+        places = f"{LOCAL}/usercache/test_user/appcache/{running} {LOGS}/{running}"
+        files = machine.run(f"find {places} ! -type p").stdout.splitlines()
+        names |= {path.rpartition("/")[2] for path in files}
+        assert readable(machine, "test_user", files) == files
+        for user in ("other_user", "nobody"):
+            assert readable(machine, user, files) == [], user
+        # The group of the NodeManager's helpers may look at logs, at tokens it may not.
+        tokens = [path for path in files if path.endswith("/container_tokens")]
+        assert readable(machine, "hdfs", tokens) == []
     assert owners == {"test_user"}
-    assert seen, "no container's tokens were found: nothing was tested"
+    assert names >= {"container_tokens", "launch_container.sh", "job.xml", "syslog", "tmp"}
     admin.ok(f"{YARN} application -kill {running}")
     assert "State : KILLED" in test_user.ok(status)
 
 
 def test_banned_user_cannot_run_a_job(cluster, daemon_key, wordcount):
-    """hdfs may read everything, so its code must not run on workers."""
+    """hdfs may read everything, so its code must not run on workers, as that of others did."""
     refused = daemon_key("namenode", "hdfs", "nn").run(f"{HADOOP} jar {EXAMPLES} pi 1 1")
     assert refused.rc != 0
+    application = application_of(refused.stderr)
+    assert f"{application} initialization failed (exitCode=2)" in refused.stderr
+    # The helper's word goes to the log alone, and then what it was asked.
+    reason = rf"user hdfs is banned\n(.*\n){{1,4}}\[.*, hdfs, hdfs, 0, {application},"
+    log = "/var/log/hadoop/yarn/nodemanager.log"
+    tails = [
+        cluster.machine(host).check_output(f"tail -n 2000 {log}")
+        for host in cluster.hosts("nodemanager")
+    ]
+    assert any(re.search(reason, tail) for tail in tails)
 
 
 def test_queue_refuses_who_may_not_administer(test_user, admin):
@@ -117,18 +141,20 @@ def test_queue_refuses_who_may_not_administer(test_user, admin):
     assert "ADMINISTER_QUEUE" not in test_user.ok(command)
 
 
-def test_what_a_disabled_user_runs_is_ended(cluster, running, test_user):
-    """What the site does for those whom users.yml disables, here for test_user."""
-    fqdn = cluster.fqdn("resourcemanager")
-    args = {
-        "users": ["test_user"],
-        "endpoints": [cluster.web()["resourcemanager"]],
-        "keytab": "/etc/security/keytabs/yarn.keytab",
-        "principal": f"rm/{fqdn}",
-    }
-    runs = on_lab(cluster.hosts("resourcemanager")[0], {})(
-        [Step("deitos.cluster.yarn_application", args, check) for check in RUNS]
-    )
-    assert [run["changed"] for run in runs] == [True, True, False, False], runs
-    assert running in [found["id"] for found in runs[1]["applications"]]
+def test_what_a_disabled_user_runs_is_ended(cluster, running, test_user, tmp_path):
+    """By the site's own tasks, once users.yml says of test_user that he is disabled."""
+    host = cluster.hosts("resourcemanager")[0]
+    users = cluster.inventory["_meta"]["hostvars"][host]["cluster_users"]
+    listed = [{**one, "state": "disabled"} if one["name"] == "test_user" else one for one in users]
+    assert listed != users
+    live = {"ansible.builtin.import_role": {"name": "yarn", "tasks_from": "live"}}
+    runs = [{"name": "YARN", **live, "check_mode": check} for check in (True, False, False, True)]
+    play = {"hosts": host, "gather_facts": False, "vars": {"cluster_users": listed}, "tasks": runs}
+    path = tmp_path / "disabled.yml"
+    path.write_text(json.dumps([play]))
+
+    run = run_site(playbook=path)
+    assert (run.status, run.failed) == ("successful", [])
+    # Foretold, done, and then nothing is left to do.
+    assert run.changed == [(host, "End what disabled people still run")] * 2
     assert "State : KILLED" in test_user.ok(f"{YARN} application -status {running}")

@@ -18,6 +18,7 @@ COLLECTION = "deitos.cluster."
 HDFS = ("hdfs_path", "hdfs_acl", "hdfs_info")
 ON_MASTER = (*HDFS, "yarn_info", "yarn_application", "jmx_info", "daemon", "preflight_host")
 ON_KDC = ("ldap_directory", "ldap_entries")
+ON_METASTORE = ("metastore_info",)
 # Where the examples' paths of HDFS go, and those of them that are there.
 SCRATCH = "/tmp/module_examples"
 PRESENT = {
@@ -66,6 +67,7 @@ def places(cluster):
         # A group of the lab has this name, with another number.
         "analysts": "module_examples",
         "{{ restart_policy == 'rolling' }}": "{{ true }}",
+        "hive1.example.org": cluster.fqdn("metastore"),
         "worker1.example.org": master,
         "master1.example.org": master,
         "kdc1.example.org": kdc,
@@ -87,6 +89,7 @@ def answers(cluster):
     plays = (
         (cluster.hosts("namenode")[0], ON_MASTER, Step(clear.module, {"paths": present}), clear),
         (cluster.hosts("kdc")[0], ON_KDC, None, None),
+        (cluster.hosts("metastore")[0], ON_METASTORE, None, None),
     )
     for host, modules, before, after in plays:
         steps, names = [], []
@@ -111,8 +114,9 @@ def answers(cluster):
     return found
 
 
-@pytest.mark.parametrize("module", [*ON_MASTER, *ON_KDC])
+@pytest.mark.parametrize("module", [*ON_MASTER, *ON_KDC, *ON_METASTORE])
 def test_examples_run(answers, module):
+    assert answers[module]
     for result in answers[module]:
         assert not result["failed"], result["msg"]
 

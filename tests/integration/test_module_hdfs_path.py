@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import pytest
 from modulerun import Case, four_runs, on_lab, verify
 
@@ -302,16 +305,19 @@ CASES = [
     Case(
         "replication of a new file",
         {"path": at("f/rep"), "state": "file", "content": "x", "replication": 2},
+        then={at("f/rep"): f"{made(FILE, 644)} 1 2"},
     ),
     Case(
         "replication is changed",
         {"path": at("f/rep2"), "state": "file", "replication": 2},
         [make("f/rep2", state="file", content="x", replication=1)],
+        then={at("f/rep2"): f"{made(FILE, 644)} 1 2"},
     ),
     Case(
         "replication of a whole tree",
         {"path": at("reptree"), "replication": 2, "recursive": True},
         [make("reptree/a/f", state="file", content="x", replication=1)],
+        then={at("reptree/a/f"): f"{made(FILE, 644)} 1 2"},
     ),
     # Touch
     Case(
@@ -380,28 +386,34 @@ CASES = [
     Case(
         "quotas of a new directory",
         {"path": at("quota/new"), "name_quota": 100, "space_quota": "10g"},
+        told={at("quota/new"): f"names 100 space {10 << 30}"},
     ),
     Case(
         "a quota is changed and the other is left",
         {"path": at("quota/changed"), "name_quota": 200},
         [make("quota/changed", name_quota=100, space_quota="1t")],
+        told={at("quota/changed"): f"names 200 space {1 << 40}"},
     ),
     Case(
         "quotas are lifted",
         {"path": at("quota/lifted"), "name_quota": "none", "space_quota": "none"},
         [make("quota/lifted", name_quota=100, space_quota="1t")],
+        told={at("quota/lifted"): "names none space none"},
     ),
     Case(
         "no quota is no change",
         {"path": at("quota/none"), "name_quota": "none"},
         [make("quota/none")],
         changed=False,
+        told={at("quota/none"): "names none space none"},
     ),
     Case(
         "an exceeded name quota",
         {"path": at("quota/full/more")},
         [make("quota/full", name_quota=1)],
         fails="a quota would be exceeded",
+        foreseen=False,
+        told={at("quota/full"): "names 1 space none"},
     ),
     Case("a quota of nothing", {"path": at("q"), "name_quota": 0}, fails="is no quota"),
     Case("an unknown unit", {"path": at("q"), "space_quota": "10x"}, fails="is no quota"),
@@ -411,17 +423,23 @@ CASES = [
         fails="for directories",
     ),
     # Policies
-    Case("a storage policy", {"path": at("policy/cold"), "storage_policy": "COLD"}),
+    Case(
+        "a storage policy",
+        {"path": at("policy/cold"), "storage_policy": "COLD"},
+        told={at("policy/cold"): "COLD"},
+    ),
     Case(
         "a storage policy is taken back",
         {"path": at("policy/none"), "storage_policy": "none"},
         [make("policy/none", storage_policy="COLD")],
+        told={at("policy/none"): "unspecified"},
     ),
     Case(
         "an inherited storage policy is enough",
         {"path": at("policy/heir/child"), "storage_policy": "COLD"},
         [make("policy/heir", storage_policy="COLD"), make("policy/heir/child")],
         changed=False,
+        told={at("policy/heir/child"): "COLD"},
     ),
     Case(
         "an unknown storage policy",
@@ -431,11 +449,13 @@ CASES = [
     Case(
         "an erasure coding policy",
         {"path": at("ec/xor"), "ec_policy": "RS-6-3-1024k"},
+        told={at("ec/xor"): "RS-6-3-1024k"},
     ),
     Case(
         "an erasure coding policy is taken back",
         {"path": at("ec/none"), "ec_policy": "none"},
         [make("ec/none", ec_policy="RS-6-3-1024k")],
+        told={at("ec/none"): "unspecified"},
     ),
     Case(
         "a disabled erasure coding policy",
@@ -447,6 +467,7 @@ CASES = [
         "a storage policy outlives new content",
         {"path": at("policy/file"), "state": "file", "content": "new", "storage_policy": "COLD"},
         [make("policy/file", state="file", content="old", storage_policy="COLD")],
+        told={at("policy/file"): "COLD"},
     ),
     Case(
         "storage policies below one that changes",
@@ -463,6 +484,7 @@ CASES = [
             make("policy/up/heir"),
             make("policy/up/own", storage_policy="WARM"),
         ],
+        told={at("policy/up/heir"): "COLD", at("policy/up/own"): "HOT"},
     ),
     Case(
         "erasure coding policies below one that changes",
@@ -474,6 +496,7 @@ CASES = [
             ]
         },
         [make("ec/up", ec_policy="RS-6-3-1024k"), make("ec/up/heir"), make("ec/up/kept")],
+        told={at("ec/up/heir"): "unspecified", at("ec/up/kept"): "RS-6-3-1024k"},
     ),
     Case(
         "no such erasure coding policy",
@@ -482,11 +505,16 @@ CASES = [
         then={at("ec/unknown"): None},
     ),
     # Snapshots
-    Case("a snapshottable directory", {"path": at("snap/on"), "snapshottable": True}),
+    Case(
+        "a snapshottable directory",
+        {"path": at("snap/on"), "snapshottable": True},
+        told={at("snap/on"): "snapshottable"},
+    ),
     Case(
         "no longer snapshottable",
         {"path": at("snap/off"), "snapshottable": False},
         [make("snap/off", snapshottable=True)],
+        told={at("snap/off"): ""},
     ),
     Case(
         "a snapshot with its directory",
@@ -561,7 +589,42 @@ def play(execute, shell):
     results = four_runs(execute, PATH, [top, *CASES])
     listed = shell(f"{HDFS} dfs -ls -R {TOP}")
     listed += shell(f"{HDFS} dfs -ls {at('snap/taken/.snapshot')}")
-    return results, described(listed)
+    return results, described(listed), told(shell), digests(shell)
+
+
+def told(shell):
+    """{path: words} of quotas, policies, and whether snapshots may be taken."""
+    found = {}
+    for line in shell(f"{HDFS} dfs -count -q '{TOP}/quota/*'").splitlines():
+        names, _left, space, *_rest, path = line.split()
+        found[path] = f"names {names} space {space}"
+    asked = {path for case in CASES for path in case.told}
+    for command, directory in (
+        ("storagepolicies -getStoragePolicy", "policy/"),
+        ("ec -getPolicy", "ec/"),
+    ):
+        for path in sorted(path for path in asked if path.startswith(at(directory))):
+            said = shell(f"{HDFS} {command} -path {path}")
+            policy = re.search(r"is (unspecified)|BlockStoragePolicy\{(\w+)|^(RS-\S+)$", said, re.M)
+            found[path] = next(filter(None, policy.groups()))
+    listed = shell(f"{HDFS} lsSnapshottableDir").split()
+    for name in ("snap/on", "snap/off"):
+        found[at(name)] = "snapshottable" if at(name) in listed else ""
+    return found
+
+
+def digests(shell):
+    """{path: SHA-256} of the files as they are read, and of those that they were made of."""
+    named = {case.args["src"] for case in CASES if "src" in case.args and case.fails is None}
+    lines = shell(
+        f"cd $(mktemp -d) && {HDFS} dfs -get {at('f')} {at('acl')} {at('policy')} . &&"
+        f" sha256sum {' '.join(named)} $(find f acl policy -type f) && rm -r $PWD"
+    ).splitlines()
+    found = {}
+    for line in lines:
+        digest, path = line.split(None, 1)
+        found[path if path.startswith("/") else at(path)] = digest
+    return found
 
 
 def described(listed):
@@ -570,9 +633,9 @@ def described(listed):
     for line in listed.splitlines():
         fields = line.split(None, 7)
         if len(fields) == 8:
-            letters, _copies, owner, group, length, _day, _time, path = fields
+            letters, copies, owner, group, length, _day, _time, path = fields
             kind = "directory" if letters[0] == "d" else "regular file"
-            found[path] = f"{kind} {octal(letters[1:10])} {owner} {group} {length}"
+            found[path] = f"{kind} {octal(letters[1:10])} {owner} {group} {length} {copies}"
     return found
 
 
@@ -597,8 +660,14 @@ def outcome(cluster, daemon_key):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case, outcome):
-    results, found = outcome
+    results, found, more, contents = outcome
     verify(case, results[case.name])
+    assert {path: more[path] for path in case.told} == case.told
+    if case.fails is None and "content" in case.args:
+        wanted = hashlib.sha256(str(case.args["content"]).encode()).hexdigest()
+        assert contents[case.args["path"]] == wanted
+    if case.fails is None and "src" in case.args:
+        assert contents[case.args["path"]] == contents[case.args["src"]]
     for path, words in case.then.items():
         if words is None:
             assert path not in found

@@ -137,7 +137,9 @@ def test_the_search_finds_what_is_shown(cluster, edge):
     encoded = control.encode().hex()
     path = f"/tmp/control-{secrets.token_hex(4)}"
     edge.check_output(
-        f"umask 022; echo {encoded} > {path}; umask 077; echo {control} > {path}.private;"
+        f"umask 022; echo {encoded} > {path};"
+        f" for n in 1 22 333; do echo $n-{control}-$n | base64 -w0 > {path}.$n; done;"
+        f" umask 077; echo {control} > {path}.private;"
         f" echo {control} > /var/log/control;"
         f" CONTROL={control} setsid sleep 20 > /dev/null 2>&1 < /dev/null &"
         f" setsid sh -c 'sleep 20; : {control}' > /dev/null 2>&1 < /dev/null &"
@@ -145,9 +147,11 @@ def test_the_search_finds_what_is_shown(cluster, edge):
     try:
         found = scan(cluster.hosts("edge")[0], "search", {"control": encoded})
     finally:
-        edge.run(f"rm -f {path} {path}.private /var/log/control")
+        edge.run(f"rm -f {path} {path}.* /var/log/control")
     places = [place for _name, place in found]
     assert path in places
+    # Within something longer, wherever its base 64 begins.
+    assert {f"{path}.{before}" for before in (1, 22, 333)} <= set(places)
     assert f"{path}.private" not in places
     assert "/var/log/control" in places
     for kind in ("cmdline", "environ"):

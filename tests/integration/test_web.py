@@ -31,10 +31,12 @@ def test_pages_need_a_ticket(cluster, admin, nobody, daemon):
 
 
 @pytest.mark.parametrize("daemon", DAEMONS)
-def test_logs_are_for_administrators(cluster, admin, test_user, daemon):
-    url = cluster.web()[daemon] + "/logs/"
-    assert admin.curl(url, "-L").status == 200
-    assert test_user.curl(url, "-L").status == 403
+def test_instruments_and_logs_are_for_administrators(cluster, admin, test_user, daemon):
+    for page in PAGES:
+        url = cluster.web()[daemon] + page
+        assert admin.curl(url, "-L").status == 200, url
+        refused = test_user.curl(url, "-L")
+        assert refused.status == 403, f"{url}: {refused.status} {refused.body[:200]}"
 
 
 @pytest.mark.parametrize("daemon", DAEMONS)

@@ -5,48 +5,55 @@ Set SEED to repeat a chain. The lab of its own is destroyed before and after.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import time
 from pathlib import Path
 
+from secretscan import Search
 from siterun import run_site
+from test_secrets import scan
 
 ROOT = Path(__file__).resolve().parents[2]
 
 KILLS = 5
-SECRETS = {
-    "/etc/deitos/pki/keystore.password": "cat {}",
-    "/etc/deitos/pki/host.key": "sed 1d {} | head -1",
-    "/etc/krb5.keytab": "base64 -w60 {} | tail -2 | head -1",
-    "/etc/security/http-secrets/hdfs.secret": "base64 -w60 {} | head -1",
-    "/etc/security/http-secrets/yarn.secret": "base64 -w60 {} | head -1",
-    "/etc/security/http-secrets/spark.secret": "head -c 60 {}",
-}
+# Some of what must have been there to be sought.
+CONTROLS = (
+    "/etc/deitos/ca/ca.key",
+    "/etc/deitos/pki/host.key",
+    "/etc/deitos/pki/keystore.password",
+    "/etc/krb5kdc/stash K/M",
+    "/etc/krb5.keytab host/",
+    "/etc/security/keytabs/hdfs.keytab nn/",
+    "/etc/security/keytabs/yarn.keytab nm/",
+    "/etc/security/http-secrets/",
+    "/var/lib/deitos/initial-passwords/",
+)
 
 
 def planned_tasks():
+    """How many tasks a run has at least: those of the plays that have hosts."""
     listing = subprocess.run(
-        ["ansible-playbook", "-i", "inventories/lab", "playbooks/site.yml", "--list-tasks"],
+        [
+            *("ansible-playbook", "-i", "inventories/lab", "playbooks/site.yml"),
+            *("--list-tasks", "--list-hosts"),
+        ],
         check=True,
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
-    return sum("TAGS:" in line and "play #" not in line for line in listing.stdout.splitlines())
+    plays = listing.stdout.split("\n  play #")[1:]
+    # Its own line has tags, too.
+    return sum(play.count("TAGS:") - 1 for play in plays if "\n    hosts (0):" not in play)
 
 
-def secrets(cluster):
-    """What may never be seen outside the host that owns it."""
-    for name in cluster.inventory["_meta"]["hostvars"]:
-        for path, command in SECRETS.items():
-            found = cluster.machine(name).run(f"test -f {path} && {command.format(path)}")
-            if found.rc == 0 and len(found.stdout.strip()) >= 16:
-                yield path, found.stdout.strip()
-    kdc = cluster.first("kdc")
-    for path in kdc.check_output("ls -d /var/lib/deitos/initial-passwords/*").split():
-        yield path, kdc.check_output(f"cat {path}").strip()
+def shown(runs, secrets):
+    """[[secret's name, file]] of what the runs have printed or kept that they must not know."""
+    paths = [str(path) for run in runs for path in run.artifacts.rglob("*") if path.is_file()]
+    return [*Search(secrets).grep("\0".join(paths).encode())]
 
 
 def test_killed_five_times(machines):
@@ -55,34 +62,37 @@ def test_killed_five_times(machines):
     total = planned_tasks()
     runs = []
     for number in range(KILLS):
-        kill_at = chosen.randint(2, total)
+        # Not among the very last: the run must not be over before it is killed.
+        kill_at = chosen.randint(2, total * 9 // 10)
         print(f"seed {seed}: run {number + 1} is killed at task {kill_at} of {total}", flush=True)
         runs.append(run_site(kill_after=kill_at))
-        assert not runs[-1].failed, runs[-1].failed
+        assert (runs[-1].status, runs[-1].failed) == ("canceled", [])
     runs.append(run_site())
     assert (runs[-1].status, runs[-1].failed) == ("successful", [])
 
-    stale = {}
-    for name in machines.inventory["_meta"]["hostvars"]:
-        states = machines.machine(name).check_output(
-            "ls /run/deitos/daemons | sed 's/[.].*//' | sort -u "
-            "| xargs /usr/local/libexec/deitos/daemon-digest check"
+    for name in machines.everyone():
+        states = json.loads(
+            machines.machine(name).check_output(
+                "ls /run/deitos/daemons | sed 's/[.].*//' | sort -u "
+                "| xargs /usr/local/libexec/deitos/daemon-digest check"
+            )
         )
-        stale[name] = states
-        assert '"stale"' not in states and '"unknown"' not in states, (name, states)
-    assert any("namenode" in states for states in stale.values()), stale
+        assert set(states.values()) == {"fresh"}, (name, states)
+        assert "hdfs-namenode" in states or name not in machines.hosts("namenode")
 
     runs.append(run_site())
     assert (runs[-1].status, runs[-1].failed, runs[-1].changed) == ("successful", [], [])
 
-    found = list(secrets(machines))
-    assert len(found) > 15, "the secrets themselves were not found: nothing would be tested"
-    for run in runs:
-        text = "".join(
-            path.read_text(errors="replace") for path in run.artifacts.rglob("*") if path.is_file()
-        )
-        for path, secret in found:
-            assert secret not in text, f"{path} was printed"
+    owned = {
+        f"{name}:{secret}": value
+        for name in machines.everyone()
+        for secret, value in scan(name, "collect").items()
+    }
+    for kind in CONTROLS:
+        assert any(kind in name for name in owned), f"no {kind} was found: it would not be sought"
+    assert shown(runs, owned) == []
+    # The control: what a run has printed is found.
+    assert shown(runs, {"a task": b"Have the keytabs".hex()})
 
     verify = run_site(playbook="playbooks/verify.yml")
     assert (verify.status, verify.failed) == ("successful", [])
