@@ -628,7 +628,6 @@ def test_one_thread_imports_spark_and_the_kernel(tmp_path):
     exchange(test)
 
 
-
 def test_the_kernel_s_side_needs_nothing_to_be_read():
     """It is shipped alone, and imported by servers that have neither IPython nor Spark."""
     done = subprocess.run(
