@@ -7,10 +7,12 @@ used. Without the tools these tests are skipped, or fail where KDC_REQUIRED is s
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 
 REALM = "UNIT.TEST"
 TOOLS = ("kadmin.local", "kdb5_util", "krb5kdc", "kadmind", "kinit", "klist")
+COLLECTIONS = str(Path(__file__).resolve().parents[6])
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 UNPACKED = CACHE / "deitos-cluster/kdc-tools"
 
@@ -279,3 +282,41 @@ def authority(tmp_path_factory):
 def stranger(tmp_path_factory):
     """Somebody else's CA."""
     return Authority(Path(tmp_path_factory.mktemp("pki")) / "stranger", "another CA")
+
+
+@pytest.fixture
+def playbook(tmp_path):
+    """Calls playbook(plays, variables, *options): what ansible-playbook says, in all detail."""
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+
+    def run(plays, variables, *options):
+        (tmp_path / "play.yml").write_text(json.dumps(plays))
+        (tmp_path / "variables.json").write_text(json.dumps(variables))
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                str(tmp_path / "play.yml"),
+                "--inventory=localhost,",
+                "--connection=local",
+                f"--extra-vars=ansible_python_interpreter={sys.executable}",
+                f"--extra-vars=@{tmp_path}/variables.json",
+                "--diff",
+                "-vvvv",
+                *options,
+            ],
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS,
+                "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+                "ANSIBLE_LOCAL_TEMP": str(tmp_path / "local"),
+                "ANSIBLE_REMOTE_TEMP": str(tmp_path / "remote"),
+            },
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    return run

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries, hdfs_mode, webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_acl
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from in_memory import InMemory
 
-class Memory:
+
+class Memory(InMemory):
     """Paths with ACLs; entries are kept complete, as hdfs_entries has them."""
 
     def __init__(self):
@@ -16,21 +21,6 @@ class Memory:
         self.files = set()
         self.requests = []
         self.fail_on = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        return
-
-    def map(self, function, items):
-        def guarded(item):
-            try:
-                return function(item)
-            except Problem as problem:
-                return problem
-
-        return [guarded(item) for item in items]
 
     def _mode(self, path):
         bits = {entry.key: entry.bits for entry in self.acls[path]}

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_info
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from in_memory import InMemory
 
-class Memory:
+
+class Memory(InMemory):
     """An HDFS with two directories, one of them closed, whose NameNodes say nothing."""
 
     endpoints = ()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        return
-
-    def map(self, function, items):
-        def guarded(item):
-            try:
-                return function(item)
-            except Problem as problem:
-                return problem
-
-        return [guarded(item) for item in items]
 
     def listing(self, path):
         raise AssertionError(f"{path} is not worth a listing")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from ansible_collections.deitos.cluster.plugins.module_utils import webhdfs
-from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
+from in_memory import InMemory
 
 STORAGE = {"HOT": 7, "WARM": 5, "COLD": 2}
 EC = {"RS-6-3-1024k": "ENABLED", "XOR-2-1-1024k": "ENABLED", "RS-10-4-1024k": "DISABLED"}
 
 
-class Memory:
+class Memory(InMemory):
     """As much of HDFS as paths with owners, modes and policies need."""
 
     def __init__(self):
@@ -39,21 +43,6 @@ class Memory:
             "replication": 3 if kind == "FILE" else 0,
             "modificationTime": 1,
         }
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        return
-
-    def map(self, function, items):
-        def guarded(item):
-            try:
-                return function(item)
-            except Problem as problem:
-                return problem
-
-        return [guarded(item) for item in items]
 
     def status(self, path):
         self.requests.append(("GETFILESTATUS", path))

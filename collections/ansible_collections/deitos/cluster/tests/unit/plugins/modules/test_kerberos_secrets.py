@@ -7,11 +7,8 @@ Also the one proof that the modules work the way a user runs them.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -87,12 +84,11 @@ def watch(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def play(kdc, authority, tmp_path):
+def play(kdc, authority, playbook, tmp_path):
     """Calls play(admin, *options): the output of ansible-playbook, in all detail, with the
     options that lead to the KDC."""
     key, certificate = authority.issue("h1.example", ["h1.example"])
     variables = {
-        "ansible_python_interpreter": sys.executable,
         "root": str(tmp_path),
         "people": [
             {"name": f"person{number}", "password": password}
@@ -109,38 +105,11 @@ def play(kdc, authority, tmp_path):
         "certificate": str(certificate),
         "ca": str(authority.certificate),
     }
-    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
-    (tmp_path / "variables.json").write_text(json.dumps(variables))
 
     def run(admin, *options):
         (content,) = yaml.safe_load(PLAYBOOK)
         content["module_defaults"]["group/deitos.cluster.kerberos"] |= admin
-        (tmp_path / "play.yml").write_text(json.dumps([content]))
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                str(tmp_path / "play.yml"),
-                "--inventory=localhost,",
-                "--connection=local",
-                f"--extra-vars=@{tmp_path}/variables.json",
-                "--diff",
-                "-vvvv",
-                *options,
-            ],
-            env={
-                **os.environ,
-                "ANSIBLE_COLLECTIONS_PATH": COLLECTIONS,
-                "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
-                "ANSIBLE_LOCAL_TEMP": str(tmp_path / "local"),
-                "ANSIBLE_REMOTE_TEMP": str(tmp_path / "remote"),
-            },
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-4000:]
-        return done.stdout
+        return playbook([content], variables, *options)
 
     return run
 
