@@ -932,7 +932,7 @@ def test_a_check_tells_of_an_environment_that_hdfs_has_not(cluster):
         playbook="playbooks/notebooks.yml",
     )
     assert (run.status, run.failed) == ("successful", [])
-    assert (cluster.hosts("namenode")[0], "jupyter : Fetch the archive") in run.changed
+    assert (cluster.hosts("namenode")[0], "Fetch the archive") in run.changed
 
 
 # --- The end --------------------------------------------------------------------------------------
