@@ -14,6 +14,9 @@ pip, no npm and no network.
     NAME/runtime.lock        the wheels that go in as they are
     NAME/package-lock.json   the same of packages of npm
     NAME/pin.json            digest of the finished archive, and what it was made with
+
+Beside each archive ARCHIVE.json says the same of that one: another compiler or interpreter gives
+other bytes, and hosts are told the digest of what was made here.
 """
 
 from __future__ import annotations
@@ -38,7 +41,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LAB_VARIABLES = HERE.parent.parent / "inventories/lab/group_vars/all"
 # Debian 12's: what is compiled, and the wheels beside it, are for this one.
 PYTHON = "/usr/bin/python3"
 PYTHON_VERSION = "3.11"
@@ -89,14 +91,11 @@ class Recipe:
     """What one archive is made of, in a directory of locks.
 
     package: what names the archive; version: of it, by default as runtime.lock or source.lock have
-    it. variables, variable: where the lab keeps the archive's digest. lay_out: makes the files.
-    options: what else decides their bytes.
+    it. lay_out: makes the files. options: what else decides their bytes.
     """
 
     name: str
     package: str
-    variables: str
-    variable: str
     lay_out: Callable[[Builder], Files]
     own_version: str = ""
     options: tuple[str, ...] = ()
@@ -418,16 +417,12 @@ RECIPES = {
         Recipe(
             name="llama",
             package="llama-cpp-python",
-            variables="llama.yml",
-            variable="llama_release_checksum",
             lay_out=lay_out_llama,
             options=(*OPTIONS, TARGET),
         ),
         Recipe(
             name="jupyterhub",
             package="jupyterhub",
-            variables="jupyter.yml",
-            variable="jupyter_release_checksum",
             lay_out=lay_out_jupyterhub,
             options=(PYVENV, SCRIPT),
         ),
@@ -435,8 +430,6 @@ RECIPES = {
             name="deitos-python-kernel",
             package="deitos-python-kernel",
             own_version="1",
-            variables="jupyter.yml",
-            variable="jupyter_python_checksum",
             lay_out=lay_out_kernel,
             options=(PYVENV, SCRIPT),
         ),
@@ -458,16 +451,16 @@ def workspace(store: Path) -> Iterator[Path]:
 def build(recipe: Recipe, out: Path, cache: Path, jobs: int, *, pin: bool = False) -> Path:
     """Return the finished archive, made if it is not there."""
     name, target = recipe.name, out / recipe.archive
-    pinned = recipe.pin() if not pin else {}
-    if not pin and pinned["recipe"] != recipe.digest():
+    note = target.with_name(f"{target.name}.json")
+    if not pin and recipe.pin()["recipe"] != recipe.digest():
         raise BuildError(
             f"{name}: the locks or options changed since the archive was pinned: --pin"
         )
     if target.exists() and not pin:
-        if releases.sha256_of(target) == pinned["sha256"]:
+        if is_whole(recipe, target, note):
             say(f"{name}: {target} is complete")
             return target
-        say(f"{name}: {target} is not the pinned archive: building it again")
+        say(f"{name}: {target} is not what its note says: building it again")
     version = subprocess.run([PYTHON, "--version"], capture_output=True, text=True).stdout
     if not version.startswith(f"Python {PYTHON_VERSION}.") or platform.machine() != "x86_64":
         raise BuildError(f"this needs Python {PYTHON_VERSION} in {PYTHON}, on x86-64")
@@ -484,34 +477,49 @@ def build(recipe: Recipe, out: Path, cache: Path, jobs: int, *, pin: bool = Fals
         archive = Path(unfinished) / target.name
         with archive.open("wb") as stream:
             releases.write_tar(stream, recipe.root, MTIME, recipe.lay_out(builder))
-        digest = releases.sha256_of(archive)
+        found = {
+            "archive": recipe.archive,
+            "sha256": releases.sha256_of(archive),
+            "recipe": recipe.digest(),
+            "made_with": made,
+        }
         if pin:
-            write_pin(recipe, digest, made)
-        elif digest != pinned["sha256"]:
-            raise BuildError(
-                f"{name}: built an archive of SHA-256 {digest}, pin.json says {pinned['sha256']}, "
-                f"made with {pinned['made_with']}; here it is {made}. Another compiler or Python "
-                "gives other bytes: accept them with --pin"
-            )
+            (recipe.directory / "pin.json").write_text(json.dumps(found, indent=2) + "\n")
+            say(f"{name}: pinned {found['sha256']}")
+        else:
+            compare(name, found, recipe.pin())
         archive.chmod(0o644)
         releases.keep(archive, target)
+        # After the archive: with the note of another one it is not taken for whole.
+        written = Path(unfinished) / note.name
+        written.write_text(json.dumps(found, indent=2) + "\n")
+        releases.keep(written, note)
     return target
 
 
-def write_pin(recipe: Recipe, digest: str, made: str) -> None:
-    pin = {
-        "archive": recipe.archive,
-        "sha256": digest,
-        "recipe": recipe.digest(),
-        "made_with": made,
-    }
-    (recipe.directory / "pin.json").write_text(json.dumps(pin, indent=2) + "\n")
-    variables = LAB_VARIABLES / recipe.variables
-    if variables.exists():
-        line = rf"^({recipe.variable}: )sha256:[0-9a-f]*$"
-        text = re.sub(line, rf"\g<1>sha256:{digest}", variables.read_text(), flags=re.M)
-        variables.write_text(text)
-    say(f"{recipe.name}: pinned {digest}")
+def is_whole(recipe: Recipe, archive: Path, note: Path) -> bool:
+    """Whether an archive is what a build by this recipe noted beside it."""
+    try:
+        noted = json.loads(note.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    known = (noted.get("recipe"), noted.get("sha256"))
+    return known == (recipe.digest(), releases.sha256_of(archive))
+
+
+def compare(name: str, found: dict[str, str], pinned: dict[str, str]) -> None:
+    """Refuse an archive that the same tools made another time, and tell of one by other tools."""
+    if found["sha256"] == pinned["sha256"]:
+        return
+    if found["made_with"] == pinned["made_with"]:
+        raise BuildError(
+            f"{name}: built an archive of SHA-256 {found['sha256']}, pin.json says "
+            f"{pinned['sha256']}, made with the same {found['made_with']}"
+        )
+    say(
+        f"{name}: made with {found['made_with']}, not with pin.json's {pinned['made_with']}: "
+        f"the archive's SHA-256 is its own, {found['sha256']}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

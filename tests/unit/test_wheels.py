@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -21,6 +23,14 @@ specification = importlib.util.spec_from_file_location("wheel_builder", WHEELS /
 builder = importlib.util.module_from_spec(specification)
 sys.modules[specification.name] = builder
 specification.loader.exec_module(builder)
+
+
+# Where the lab names an archive, and its digest.
+VARIABLES = {
+    "llama": ("llama_release_url", "llama_release_checksum"),
+    "jupyterhub": ("jupyter_release_url", "jupyter_release_checksum"),
+    "deitos-python-kernel": ("jupyter_python_url", "jupyter_python_checksum"),
+}
 
 
 @pytest.fixture(params=builder.RECIPES.values(), ids=list(builder.RECIPES))
@@ -42,11 +52,26 @@ def test_every_package_of_npm_is_pinned_by_digest_and_from_no_special_place():
         assert not path or package["integrity"].startswith("sha512-"), path
 
 
-def test_the_pin_is_that_of_this_recipe_and_of_the_lab(recipe):
+def test_the_pin_is_that_of_this_recipe(recipe):
     pin = recipe.pin()
     assert (pin["recipe"], pin["archive"]) == (recipe.digest(), recipe.archive)
-    lab = yaml.safe_load((builder.LAB_VARIABLES / recipe.variables).read_text())
-    assert lab[recipe.variable] == f"sha256:{pin['sha256']}"
+
+
+def test_the_lab_has_the_archive_that_was_made(recipe, tmp_path):
+    """Whatever its digest is, on the computer that made it."""
+    note = tmp_path / "deitos-cluster/releases" / f"{recipe.archive}.json"
+    note.parent.mkdir(parents=True)
+    note.write_text('{"sha256": "1234"}')
+    command = ["ansible", "-i", str(ROOT / "inventories/lab"), "-m", "ansible.builtin.debug"]
+    url, checksum = VARIABLES[recipe.name]
+    asked = subprocess.run(
+        [*command, "-a", f"msg='{{{{ {url} }}}} {{{{ {checksum} }}}}'", "edge1"],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert f"/{recipe.archive} sha256:1234" in " ".join(asked.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -122,18 +147,66 @@ def test_in_an_environment_all_of_a_wheel_has_its_place(wheel):
     }
 
 
-def test_an_archive_that_is_there_is_not_built_again(recipe, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / recipe.archive).write_bytes(b"whole")
-    pin = {**recipe.pin(), "sha256": builder.releases.sha256_of(next(out.iterdir()))}
-    for changed, failure in (({}, ""), ({"recipe": "another"}, "changed since")):
-        monkeypatch.setattr(builder.Recipe, "pin", lambda _self, pin=pin | changed: pin)
-        if not failure:
-            assert builder.build(recipe, out, tmp_path / "cache", 1) == out / recipe.archive
-            continue
-        with pytest.raises(builder.BuildError, match=failure):
-            builder.build(recipe, out, tmp_path / "cache", 1)
+@pytest.fixture
+def make(recipe, tmp_path, monkeypatch):
+    """Calls make(): the archive, and whether it was built for that; what is in it is not real."""
+    built = []
+
+    def lay_out(_builder):
+        built.append(recipe.name)
+        return {"file": (make.content, False)}
+
+    def call():
+        built.clear()
+        monkeypatch.setattr(builder.Builder, "prepare", lambda _self: None)
+        monkeypatch.setattr(builder, "made_with", lambda: make.made_with)
+        monkeypatch.setattr(builder.Recipe, "pin", lambda _self: make.pin)
+        toy = dataclasses.replace(recipe, lay_out=lay_out)
+        return builder.build(toy, tmp_path / "out", tmp_path / "cache", 1), bool(built)
+
+    make = call
+    make.content, make.made_with = b"whole", "g++ 1"
+    make.pin = {"recipe": recipe.digest(), "sha256": "0" * 64, "made_with": "g++ 0"}
+    return make
+
+
+def test_an_archive_that_is_there_is_not_built_again(make):
+    archive, built = make()
+    assert built
+    note = json.loads(archive.with_name(f"{archive.name}.json").read_text())
+    assert (note["sha256"], note["made_with"]) == (builder.releases.sha256_of(archive), "g++ 1")
+    make.made_with = "g++ 2"
+    assert make() == (archive, False)
+
+
+@pytest.mark.parametrize("damage", ["note missing", "note cut off", "archive changed"])
+def test_what_is_not_as_noted_is_built_again(make, damage):
+    archive, _built = make()
+    note = archive.with_name(f"{archive.name}.json")
+    whole = note.read_text(), archive.read_bytes()
+    if damage == "note missing":
+        note.unlink()
+    elif damage == "note cut off":
+        note.write_text(whole[0][:20])
+    else:
+        archive.write_bytes(b"other")
+    assert make() == (archive, True)
+    assert (note.read_text(), archive.read_bytes()) == whole
+
+
+def test_other_tools_may_give_other_bytes_and_the_same_may_not(make, capsys):
+    archive, _built = make()
+    assert "g++ 1, not with pin.json's g++ 0" in capsys.readouterr().err
+    make.content, make.pin = b"other", {**make.pin, "made_with": "g++ 1"}
+    archive.unlink()
+    with pytest.raises(builder.BuildError, match=r"made with the same g[+][+] 1"):
+        make()
+
+
+def test_a_changed_recipe_is_pinned_first(make):
+    make.pin = {**make.pin, "recipe": "another"}
+    with pytest.raises(builder.BuildError, match="changed since"):
+        make()
 
 
 def test_another_package_is_another_recipe(recipe, tmp_path):
