@@ -15,11 +15,13 @@ def merge(params, plural, options, defaults):
     """The items of the list, or the single one; a task's option holds where an item gives none."""
     task = {option: params[option] for option in options if params[option] is not None}
     common = {**dict.fromkeys(options), **defaults, **task}
-    items = [{}] if params[plural] is None else params[plural]
-    return [
-        {**common, **{key: value for key, value in item.items() if value is not None}}
-        for item in items
+    if params[plural] is None:
+        return [common]
+    # Ansible sends all options back with the result, and would send those not given of every item.
+    params[plural] = [
+        {key: value for key, value in item.items() if value is not None} for item in params[plural]
     ]
+    return [{**common, **item} for item in params[plural]]
 
 
 class Report:
