@@ -8,7 +8,7 @@ import shlex
 import subprocess
 
 import pexpect
-from labhosts import ROOT, SSH_CONFIG
+from labhosts import INVENTORY, ROOT, SSH_CONFIG
 
 NEW_PASSWORD = "Correct-horse-9-battery"
 
@@ -37,7 +37,7 @@ class People:
         path = self.key.with_name("play.json")
         path.write_text(json.dumps(play))
         done = subprocess.run(
-            ["ansible-playbook", "-i", str(ROOT / "inventories/lab"), str(path)],
+            ["ansible-playbook", "-i", str(INVENTORY), str(path)],
             cwd=ROOT,
             env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
             capture_output=True,
