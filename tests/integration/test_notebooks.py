@@ -456,6 +456,30 @@ def test_operators_see_servers_and_reach_none(hub, me, operator, other):
         denied_everything(person, me)
 
 
+def test_who_is_no_operator_any_more_sees_no_servers(cluster, hub, people, host):
+    """Taken out of the group while logged in; a host keeps what the directory said for a while."""
+    name, base = "twin_operator", f"ou=groups,dc={cluster.domain.replace('.', ',dc=')}"
+    try:
+        people.set({name: "present"}, groups=("cluster_admins",))
+        assert people.change(name, people.initial_password(name), NEW_PASSWORD).rc == 0
+        person = hub.visitor(name)
+        wait("the login", lambda: person.login(NEW_PASSWORD).status_code == 302, 60)
+        assert person.get("/hub/admin").status_code == 200
+        group = f"dn: cn=cluster_admins,{base}\nchangetype: modify\n"
+        member = f"uid={name},{base.replace('groups', 'people', 1)}"
+        left = shlex.quote(f"{group}delete: member\nmember: {member}\n")
+        cluster.first("ldap").check_output(
+            f"printf %s {left} | ldapmodify -Q -Y EXTERNAL -H ldapi:///"
+        )
+        host.check_output("sss_cache -E")
+        wait("the end", lambda: person.get("/hub/admin").status_code == 403, 180, 5)
+        assert person.get("/hub/home").status_code == 200
+        assert person.ask("GET", "/users").status_code == 403
+    finally:
+        people.set({name: "absent"}, groups=(), group_state="absent")
+        cluster.first("kdc").run(f"rm -f /var/lib/deitos/initial-passwords/{name}")
+
+
 # --- One's own ------------------------------------------------------------------------------------
 
 
@@ -896,6 +920,13 @@ def offered(person):
     return set(person.well("GET", "/kernelspecs")["kernelspecs"])
 
 
+def sizes(kernel):
+    """What a kernel's driver and executors may have."""
+    names = ("driver.memory", "executor.memory", "dynamicAllocation.maxExecutors")
+    asked = ", ".join(f"sc.getConf().get('spark.{name}')" for name in names)
+    return ast.literal_eval(kernel.ok(f"({asked})"))
+
+
 def test_a_new_configuration_leaves_servers_alone_and_groups_decide(
     hub, host, me, kernel, test_user, other_user, packed
 ):
@@ -905,7 +936,15 @@ def test_a_new_configuration_leaves_servers_alone_and_groups_decide(
         {"name": name, "display_name": name, "mode": mode}
         for name, mode in ((YARN, "yarn"), (LOCAL, "local"))
     ]
-    more = {"name": "packed", "display_name": "Packed", "mode": "yarn", "python_archive": packed}
+    more = {
+        "name": "packed",
+        "display_name": "Packed",
+        "mode": "yarn",
+        "python_archive": packed,
+        "driver_memory_mb": 640,
+        "executor_memory_mb": 576,
+        "max_executors": 1,
+    }
     words = {"jupyter_groups": ["analysts"], "jupyter_kernels": [*usual, more]}
     only = shlex.quote(json.dumps(words))
     try:
@@ -920,6 +959,7 @@ def test_a_new_configuration_leaves_servers_alone_and_groups_decide(
         with me.kernel("packed", "packed.ipynb") as another:
             assert another.ok("import sys; print(sys.prefix)").strip().endswith("/python")
             assert another.ok("spark.range(7).rdd.map(lambda row: row.id).sum() * 2") == "42"
+            assert sizes(another) == ("640m", "576m", "1") != sizes(kernel)
     finally:
         assert run_site(playbook="playbooks/notebooks.yml").status == "successful"
     assert offered(me) == {YARN, LOCAL}
