@@ -105,9 +105,12 @@ scenario-%: setup
 .PHONY: test
 test: ## All that CI runs: lint, unit, sanity, the whole site in a lab of its own
 	@rm -rf $(RESULTS)
-	@$(MAKE) lint
-	@$(MAKE) unit
-	@$(MAKE) sanity
+	@$(MAKE) setup
+# Mostly downloads, beside what needs a processor.
+	@python lab/lab.py releases & building=$$!; \
+	    trap 'pkill --parent $$building || true; kill $$building 2>/dev/null || true' EXIT; \
+	    $(MAKE) lint unit sanity; \
+	    wait $$building
 	@$(MAKE) scenario-default
 	@python tests/count.py $(RESULTS)
 
@@ -116,7 +119,7 @@ test: ## All that CI runs: lint, unit, sanity, the whole site in a lab of its ow
 test-long: ## Everything else: further scenarios, the chain of killed runs, the benchmarks
 	@rm -rf $(RESULTS)
 	@status=0; \
-	    $(MAKE) --keep-going $(addprefix scenario-,identity warehouse notebooks llama) long bench bench-notebooks \
+	    $(MAKE) --keep-going $(addprefix scenario-,identity warehouse notebooks llama) long bench \
 	        || status=$$?; \
 	    $(PYTHON) tests/count.py $(RESULTS) || status=$$?; \
 	    exit $$status
@@ -128,15 +131,10 @@ long: setup
 	@pytest --verbose --junit-xml=$(RESULTS)/long.xml tests/long
 
 .PHONY: bench
-bench: setup ## Time the modules, the model server, a cold converge, and one that changes nothing
+bench: setup ## Time modules, model server, jobs and notebooks, a cold converge and a second one
 	@sh tests/kdc_tools.sh
 	@python bench/principals.py
 	@python bench/config.py
 	@python bench/llama.py
 	@python lab/lab.py releases
 	@python bench/converge.py
-
-.PHONY: bench-notebooks
-bench-notebooks: setup ## The same of the site with notebooks, and how soon these answer
-	@python lab/lab.py releases
-	@python bench/converge.py notebooks

@@ -1,22 +1,18 @@
 #!/usr/bin/env python3
 """Time a cold converge of the lab against a run that changes nothing, in one go.
 
-    bench/converge.py [lab | notebooks]     which of the inventories
-
 Prints both, their ratio, and what the machines hold in memory, each beside its limit on two
 processors; a limit that is exceeded makes the exit status 1. The lab of its own (named `bench`) is
-created for it and destroyed afterwards; images, releases and wheels are cached. Before that,
-further benchmarks measure on it what needs a converged lab.
+created for it and destroyed afterwards; images and releases are cached. Before that, further
+benchmarks measure on it what needs a converged lab.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,28 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 HELD = ("total_rss", "total_mapped_file", "anon", "file_mapped")
 
 
-@dataclass(frozen=True)
-class Site:
-    """What is converged, in seconds and MiB at most, and measured afterwards."""
-
-    cold: int
-    again: int
-    memory: int
-    needs: tuple[tuple[str, ...], ...] = ()
-    benches: tuple[str, ...] = ()
-
-
-SITES = {
-    "lab": Site(660, 75, 8 * 1024, benches=("bench/hdfs_paths.py", "bench/spark_submit.py")),
-    "notebooks": Site(
-        *(780, 90, 14 * 1024),
-        needs=(
-            ("lab/wheels/build.py", "jupyterhub", "deitos-python-kernel", "llama"),
-            ("tests/integration/tiny_gguf.py",),
-        ),
-        benches=("bench/notebooks.py",),
-    ),
+# What each figure may be at most on two processors: seconds, seconds and MiB.
+LIMITS = {
+    "cold converge": (660, "s"),
+    "no-op converge": (90, "s"),
+    "memory in use": (8 * 1024, "MiB"),
 }
+BENCHES = ("bench/hdfs_paths.py", "bench/spark_submit.py", "bench/notebooks.py")
 
 
 def held(statistics):
@@ -74,38 +55,27 @@ def printed(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def report(site, up, cold, again, used):
+def report(up, cold, again, used):
     """(the lines to print, whether a limit is exceeded)."""
-    figures = [
-        ("cold converge", cold, "s", site.cold),
-        ("no-op converge", again, "s", site.again),
-        ("memory in use", used, "MiB", site.memory),
-    ]
     lines = [f"machines up       {up:8.1f} s", f"ratio cold/no-op  {cold / again:8.2f}"]
-    for name, value, unit, limit in figures:
+    exceeded = False
+    for (name, (limit, unit)), value in zip(LIMITS.items(), (cold, again, used), strict=True):
         verdict = "EXCEEDED" if value > limit else "kept"
+        exceeded |= value > limit
         lines.append(f"{name:16}  {value:8.1f} {unit:3}  limit {limit:6} {unit:3}  {verdict}")
-    return lines, any(value > limit for _name, value, _unit, limit in figures)
+    return lines, exceeded
+
+
+def run(*command, output=subprocess.DEVNULL):
+    """Seconds that a command takes, on the lab of its own."""
+    started = time.monotonic()
+    environment = {**os.environ, "LAB": "bench"}
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=output)
+    return time.monotonic() - started
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("inventory", nargs="?", choices=SITES, default="lab")
-    name = parser.parse_args().inventory
-    inventory, site = f"inventories/{name}", SITES[name]
-    environment = {**os.environ, "LAB": "bench", "LAB_INVENTORY": inventory}
-
-    def run(*command, output=subprocess.DEVNULL):
-        started = time.monotonic()
-        subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=output)
-        return time.monotonic() - started
-
-    lab = (sys.executable, "lab/lab.py")
-    playbook = ("ansible-playbook", "-i", inventory)
-    for command in site.needs:
-        run(sys.executable, *command)
+    lab, playbook = (sys.executable, "lab/lab.py"), ("ansible-playbook", "-i", "inventories/lab")
     run(*lab, "image")
     run(*lab, "down")
     try:
@@ -114,9 +84,9 @@ def main():
         cold = run(*playbook, "playbooks/site.yml")
         used = memory()
         again = run(*playbook, "playbooks/site.yml")
-        lines, exceeded = report(site, up, cold, again, used)
-        print(f"inventories/{name}", *lines, sep="\n", flush=True)
-        for bench in site.benches:
+        lines, exceeded = report(up, cold, again, used)
+        print(*lines, sep="\n", flush=True)
+        for bench in BENCHES:
             run(sys.executable, bench, output=None)
     finally:
         run(*lab, "down")

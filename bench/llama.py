@@ -22,10 +22,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / "roles/llama/files"
-sys.path[:0] = [str(FILES), str(ROOT / "tests/integration")]
+sys.path[:0] = [str(FILES), str(ROOT / "lab/model")]
 
 import httpx2  # noqa: E402
-import tiny_gguf  # noqa: E402
+from build import write  # noqa: E402
 from deitos_llama.keys import Store  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
@@ -97,7 +97,7 @@ def main():
         place = Path(scratch)
         subprocess.run(["tar", "-xzf", archive, "-C", place], check=True)
         (packages,) = place.glob("*/site-packages")
-        tiny_gguf.write(place / "model.gguf", width=512, layers=6, forward=1376)
+        write(place / "model.gguf", width=512, layers=6, forward=1376)
         certificate(place)
         key = Store(place / "keys.json", grp.getgrgid(os.getgid()).gr_name).add("bench")
         config = configuration(place, packages.parent, options.threads)

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Time from a login to a cell's first result, and a kernel's start on YARN against a local one.
 
-Runs on the lab named by LAB, converged with LAB_INVENTORY=inventories/notebooks, as test_user:
-`make bench-notebooks` makes one for it.
+Runs on the lab named by LAB, as test_user: `make bench` makes one for it.
 """
 
 from __future__ import annotations

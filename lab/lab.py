@@ -6,7 +6,7 @@
     lab.py status               what runs where
     lab.py ssh MACHINE [COMMAND...]
     lab.py image                build the machines' image
-    lab.py releases             build the release tarballs
+    lab.py releases             make what the machines install: release tarballs and a small model
 
 LAB in the environment names the lab (default: deitos), so that several stand side by side. Lab
 `deitos` is the domain deitos.network; any other lab L is L.L.network.
@@ -339,11 +339,17 @@ def ssh(lab: Lab, machine: str, command: list[str]) -> None:
 
 
 def releases() -> None:
-    """Build the missing release tarballs."""
-    builder = HERE / "releases" / "build.py"
-    command = [sys.executable, str(builder), "--out", str(cache() / "releases")]
-    if subprocess.run(command).returncode != 0:
-        raise LabError("the releases could not be built; the lines above say why")
+    """Make what is missing of what the machines install."""
+    out = cache() / "releases"
+    for builder, arguments in (
+        ("releases", ["--out", str(out)]),
+        ("wheels", ["--out", str(out)]),
+        ("model", [str(out / "tiny.gguf")]),
+    ):
+        command = [sys.executable, str(HERE / builder / "build.py"), *arguments]
+        # The builders say on standard error what they do; what they made is no concern here.
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
+            raise LabError(f"lab/{builder} could not be built; the lines above say why")
 
 
 def machine_name(text: str) -> str:

@@ -18,6 +18,7 @@ WEB = {
     "nodemanager": ("YARN containers", 8044),
     "historyserver": ("MapReduce history", 19890),
     "hiveserver2": ("HiveServer2", 10002),
+    "spark_history": ("Spark history", 18480),
 }
 
 
@@ -44,6 +45,13 @@ def main() -> int:
     for group, (title, port) in WEB.items():
         for host in groups.get(group, []):
             print(f"  {title:18} https://{lab.fqdn(host)}:{port}")
+    for host in groups.get("jupyter", []):
+        print(f"\nNotebooks, for everybody who may log in:\n  https://{lab.fqdn(host)}:8443")
+    for host in groups.get("llama", []):
+        print(
+            f"\nThe model server, for holders of a key:\n  https://{lab.fqdn(host)}:11443/v1"
+            "  (a model that says nothing of sense)"
+        )
     edge = groups.get("edge", sorted(lab.containers()))[0]
     prefix = "" if lab.name == "deitos" else f"LAB={lab.name} "
     print(

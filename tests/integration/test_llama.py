@@ -291,7 +291,7 @@ def test_too_many_at_once_are_turned_away(ask, key):
 
 def test_verify_asks_with_and_without_a_key_and_leaves_none(host):
     before = host.check_output("deitos-llama-key list")
-    run = run_site(playbook="playbooks/verify.yml")
+    run = run_site("--tags llama", playbook="playbooks/verify.yml")
     assert (run.status, run.failed) == ("successful", [])
     log = host.check_output("journalctl -u llama --no-pager -n 20")
     assert re.search(r"verify-\d+ POST /v1/completions 200", log), log

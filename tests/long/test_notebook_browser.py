@@ -8,59 +8,47 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import browser
 import pytest
-from labhosts import CA, ROOT, Cluster
+from labhosts import CA, ROOT
 from notebooks import PORT, notebook
 from people import NEW_PASSWORD, People
 from playwright.sync_api import Error, expect
-from siterun import run_site
 
-NOTEBOOKS = ROOT / "inventories/notebooks"
-RELEASES = ("jupyterhub", "deitos-python-kernel", "llama")
 SHIPPED = ROOT / "examples/pyspark.ipynb"
 SHOT = Path(os.environ.get("RESULTS") or ROOT / "results") / "notebook.png"
 # A busy machine takes its time.
 PATIENCE = 300_000
 
 
-@pytest.fixture(scope="module")
-def cluster(machines):
-    """The lab with a hub on its edge host."""
+@pytest.fixture(scope="module", autouse=True)
+def chromium():
     subprocess.run(["sh", str(ROOT / "tests/browser.sh")], check=True)
-    build = [sys.executable, str(ROOT / "lab/wheels/build.py"), *RELEASES]
-    model = [sys.executable, str(ROOT / "tests/integration/tiny_gguf.py")]
-    for command in (build, model):
-        subprocess.run(command, check=True, cwd=ROOT)
-    run = run_site(f"-i {NOTEBOOKS}")
-    assert (run.status, run.failed) == ("successful", [])
-    return Cluster(NOTEBOOKS)
 
 
 @pytest.fixture(scope="module")
-def alice(cluster, tmp_path_factory):
+def alice(converged, tmp_path_factory):
     """alice with a password of her own; as on her first day in the end."""
-    people = People(cluster, tmp_path_factory.mktemp("people"))
-    cluster.first("jupyter").run("rm -f /home/alice/pyspark.ipynb")
+    people = People(converged, tmp_path_factory.mktemp("people"))
+    converged.first("jupyter").run("rm -f /home/alice/pyspark.ipynb")
     assert people.change("alice", people.renew("alice"), NEW_PASSWORD).rc == 0
     yield NEW_PASSWORD
     people.renew("alice")
 
 
 @pytest.fixture
-def page(cluster, tmp_path):
-    authority = cluster.first("jupyter").file(CA).content_string
+def page(converged, tmp_path):
+    authority = converged.first("jupyter").file(CA).content_string
     with browser.page(tmp_path, authority) as page:
         page.set_default_timeout(PATIENCE)
         yield page
 
 
 @pytest.fixture(scope="module")
-def url(cluster):
-    return f"https://{cluster.fqdn('jupyter')}:{PORT}"
+def url(converged):
+    return f"https://{converged.fqdn('jupyter')}:{PORT}"
 
 
 def test_a_browser_that_does_not_know_the_authority_stays_away(cluster, url, tmp_path):
@@ -80,7 +68,8 @@ def test_alice_runs_the_notebook(page, url, alice):
     for said in ("500 rows in kv1.txt", "Key: 0, Value: val_0", "rw-r-----"):
         expect(page.locator(".jp-OutputArea-output").filter(has_text=said)).to_have_count(1)
     expect(page.locator(".jp-RenderedText[data-mime-type*='error']")).to_have_count(0)
-    shoot(page, SHOT)
+    SHOT.parent.mkdir(exist_ok=True)
+    page.screenshot(path=SHOT)
 
 
 def log_in(page, url, name, password):
@@ -108,10 +97,3 @@ def run_all(page, path):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     expect(prompts.last).to_have_text(f"[{len(cells)}]:", timeout=PATIENCE)
-
-
-def shoot(page, place):
-    """The middle of the notebook, as a picture."""
-    place.parent.mkdir(exist_ok=True)
-    page.get_by_role("heading", name="Choose and order").scroll_into_view_if_needed()
-    page.screenshot(path=place)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a model that says nothing of sense and is real in every other way.
 
-    tiny_gguf.py [FILE]    prints its SHA-256; without FILE, where the lab's releases are
+    build.py [FILE]    prints its SHA-256; without FILE, where the lab's releases are
 
 The architecture and format are Llama's (GGUF, 32-bit floats), the weights random, the tokenizer
 (byte-level BPE) learned here from the project's licence. The same bytes come out every time.
@@ -86,7 +86,7 @@ def write(path, *, width=64, layers=2, forward=128):
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHAT)
 
-    chance = random.Random(20260101)
+    chance = random.Random(20260101)  # noqa: S311 weights are no secret
 
     def tensor(name, *shape):
         size = int(numpy.prod(shape))
@@ -115,12 +115,19 @@ def write(path, *, width=64, layers=2, forward=128):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def place():
+def main():
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    releases = cache / "deitos-cluster/releases"
-    releases.mkdir(parents=True, exist_ok=True)
-    return releases / "tiny.gguf"
+    default = cache / "deitos-cluster/releases/tiny.gguf"
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: machines read it.
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        print(write(unfinished))
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    print(write(sys.argv[1] if len(sys.argv) > 1 else place()))
+    main()
