@@ -51,7 +51,7 @@ def url(converged):
     return f"https://{converged.fqdn('jupyter')}:{PORT}"
 
 
-def test_a_browser_that_does_not_know_the_authority_stays_away(cluster, url, tmp_path):
+def test_a_browser_that_does_not_know_the_authority_stays_away(url, tmp_path):
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
     other = [*command.split(), "-keyout", "/dev/null", "-subj", "/CN=other"]
     made = subprocess.run(other, check=True, capture_output=True, text=True)
