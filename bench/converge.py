@@ -23,7 +23,7 @@ HELD = ("total_rss", "total_mapped_file", "anon", "file_mapped")
 # What each figure may be at most on two processors: seconds, seconds and MiB.
 LIMITS = {
     "cold converge": (660, "s"),
-    "no-op converge": (90, "s"),
+    "no-op converge": (75, "s"),
     "memory in use": (8 * 1024, "MiB"),
 }
 BENCHES = ("bench/hdfs_paths.py", "bench/spark_submit.py", "bench/notebooks.py")

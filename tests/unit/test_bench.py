@@ -25,7 +25,7 @@ converge = load(ROOT / "bench/converge.py")
 
 def test_a_limit_exceeded_is_a_failure():
     cold, again, memory = (limit for limit, _unit in converge.LIMITS.values())
-    assert (cold, again, memory) == (660, 90, 8192)
+    assert (cold, again, memory) == (660, 75, 8192)
     lines, exceeded = converge.report(20.0, cold, again, memory)
     assert not exceeded
     assert sum(line.endswith("kept") for line in lines) == 3
