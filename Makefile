@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 
 # The lab's name: its machines, network, domain and realm follow from it.
 LAB ?= deitos
-# The lab of `make test`, and the stem of those of further scenarios.
-TEST_LAB ?= test
+# The lab of `make test`, and the stem of those of further scenarios: each checkout has its own.
+TEST_LAB ?= test-$(shell printf %s "$(CURDIR)" | md5sum | cut -c -4)
 VENV ?= .venv
 PYTHON ?= /usr/bin/python3
 HOST ?= edge1

@@ -2,7 +2,7 @@
 """Time a cold converge of the lab against a run that changes nothing, in one go.
 
 Prints both, their ratio, and what the machines hold in memory, each beside its limit on two
-processors; a limit that is exceeded makes the exit status 1. The lab of its own (named `bench`) is
+processors; a limit that is exceeded makes the exit status 1. The lab of its own is
 created for it and destroyed afterwards; images and releases are cached. Before that, further
 benchmarks measure on it what needs a converged lab.
 """
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LAB = os.environ.get("TEST_LAB", "test") + "-bench"
 # Cgroups of version 1 call them so, and those of version 2.
 HELD = ("total_rss", "total_mapped_file", "anon", "file_mapped")
 
@@ -41,7 +42,7 @@ def memory():
 
     A page of a file that several machines map is one machine's; what is only cached is nobody's.
     """
-    docker = ("docker", "ps", "--quiet", "--filter", "label=network.deitos.lab=bench")
+    docker = ("docker", "ps", "--quiet", "--filter", f"label=network.deitos.lab={LAB}")
     place = "/sys/fs/cgroup"
     read = f"cat {place}/memory.stat 2>/dev/null || cat {place}/memory/memory.stat"
     return sum(
@@ -69,7 +70,7 @@ def report(up, cold, again, used):
 def run(*command, output=subprocess.DEVNULL):
     """Seconds that a command takes, on the lab of its own."""
     started = time.monotonic()
-    environment = {**os.environ, "LAB": "bench"}
+    environment = {**os.environ, "LAB": LAB}
     subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=output)
     return time.monotonic() - started
 

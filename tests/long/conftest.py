@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ["LAB"] = "chain"
+os.environ["LAB"] = os.environ.get("TEST_LAB", "test") + "-long"
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,9 +61,26 @@ def test_forward_and_reverse_names_agree(name, domain, container):
     assert lab.machine(container) == "kdc1"
 
 
-def test_the_inventory_derives_the_same_domain():
-    text = (ROOT / "inventories/lab/group_vars/all/cluster.yml").read_text()
-    assert "deitos.network" in text and "lab_name ~ '.' ~ lab_name ~ '.network'" in text
+@pytest.mark.parametrize("name", ["deitos", "two"])
+def test_the_inventory_knows_the_lab(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
+    monkeypatch.setenv("LAB", name)
+    lab = lab_tool.Lab(name)
+    names = "cluster_domain", "ansible_ssh_common_args", "ansible_control_path_dir"
+    command = ["ansible", "-i", ROOT / "inventories/lab", "-m", "ansible.builtin.debug", "edge1"]
+    found = {}
+    for variable in names:
+        done = subprocess.run(
+            [*command, "-a", f"var={variable}"],
+            env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        found |= json.loads(done.stdout.partition("=>")[2])
+    assert found["cluster_domain"] == lab.domain
+    assert shlex.split(found["ansible_ssh_common_args"]) == ["-F", str(lab.ssh_config)]
+    assert found["ansible_control_path_dir"] == str(lab.state / "control")
 
 
 @pytest.mark.parametrize(

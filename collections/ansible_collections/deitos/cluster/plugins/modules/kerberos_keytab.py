@@ -172,6 +172,7 @@ EXAMPLES = r"""
   deitos.cluster.kerberos_keytab:
     keytabs: "{{ host_keytabs }}"
     sealed: "{{ keytab_issue.sealed[inventory_hostname] | default(omit) }}"
+  when: keytab_report.unfit | length > 0 or inventory_hostname in keytab_issue.sealed
 """
 
 RETURN = r"""
@@ -186,6 +187,12 @@ fingerprints:
       - >-
         host/worker1.example.org@EXAMPLE.ORG version 1 aes256-cts-hmac-sha384-192
         80a6cbb348982c4cb7d6ce522a6928ef63236eb820ccb991293443a243499a1b
+unfit:
+  description: Files that O(state=present) has to make or repair, even without newer keys.
+  returned: O(state=report)
+  type: list
+  elements: str
+  sample: [/etc/krb5.keytab]
 certificate:
   description: The host's certificate in PEM.
   returned: O(state=report)
@@ -294,21 +301,35 @@ def wanted_principals(keytab, realm=None):
 # --- report: on a host -----------------------------------------------------------------------
 
 
+def is_fit(keytab, have, realm):
+    """Whether a file needs no repair, as long as the KDC has nothing newer for it."""
+    try:
+        if have is None or new_entries(keytab, have, None, realm) is not None:
+            return False
+    except NotSealedError:
+        return False
+    rights = {"owner": keytab["owner"], "group": keytab["group"], "mode": keytab["mode"]}
+    return not atomic.attribute_changes(keytab["path"], **rights)
+
+
 def report_keytabs(module, report):
     """What this host has."""
-    found = {}
+    found, unfit = {}, []
     for keytab in module.params["keytabs"]:
-        with report.item(keytab["path"]):
-            entries = read_keytab(keytab["path"])
+        path = keytab["path"]
+        with report.item(path):
+            entries = read_keytab(path)
             if entries is not None:
-                found[keytab["path"]] = fingerprints(entries)
+                found[path] = fingerprints(entries)
+            if not is_fit(keytab, entries, module.params["realm"]):
+                unfit.append(path)
     path = module.params["host_certificate"]
     try:
         with open(path, encoding="ascii") as file:
             certificate = file.read()
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"the host's certificate {path} cannot be read: {error}")
-    report.extra.update(fingerprints=found, certificate=certificate)
+    report.extra.update(fingerprints=found, unfit=unfit, certificate=certificate)
 
 
 # --- issue: on the KDC -----------------------------------------------------------------------

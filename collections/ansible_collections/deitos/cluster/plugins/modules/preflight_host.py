@@ -14,6 +14,7 @@ description:
   - Reads, and never changes, what a host must bring along (operating system, init, Python, clock,
     names, memory, disks, mounts, free account numbers, a way to the releases).
   - All faults of a host are reported in one failure, each with what was expected and what to do.
+  - Tells which packages and releases are installed, so that no role has to ask for those again.
 attributes:
   check_mode:
     description: The module only reads, so it does the same in check mode.
@@ -21,6 +22,9 @@ attributes:
   diff_mode:
     description: There is nothing to show, since nothing changes.
     support: none
+  facts:
+    description: Sets RV(ansible_facts.deitos_packages) and RV(ansible_facts.deitos_releases).
+    support: full
   platform:
     description: Target OS families on which the module works.
     support: full
@@ -143,13 +147,30 @@ faults:
   elements: str
   sample:
     - the clock is 312 s behind the controller's, expected at most 60 s; synchronise it by NTP
+ansible_facts:
+  description: What roles need not ask again.
+  returned: success
+  type: dict
+  contains:
+    deitos_packages:
+      description: Names of the packages that are installed, as dpkg or rpm knows them.
+      type: list
+      elements: str
+      sample: [adduser, apt]
+    deitos_releases:
+      description: Marks of complete installations of O(releases).
+      type: list
+      elements: str
+      sample: [/opt/hadoop-3.4.2/.release-9f86d0…]
 """
 
 import errno
 import glob
 import ipaddress
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -428,6 +449,25 @@ def people_faults(people, users, groups):
     ]
 
 
+def installed_packages():
+    """Names of the packages that are installed; none where neither dpkg nor rpm is."""
+    queries = (
+        ("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n"),
+        ("rpm", "--query", "--all", "--queryformat=installed %{NAME}\\n"),
+    )
+    for query in queries:
+        if shutil.which(query[0]):
+            lines = subprocess.run(query, check=True, stdout=subprocess.PIPE, text=True).stdout
+            pairs = (line.split() for line in lines.splitlines())
+            return sorted({name for status, name in pairs if status == "installed"})
+    return []
+
+
+def installed_releases(releases):
+    """What role release leaves in the directories of those that are whole."""
+    return sorted(mark for item in releases for mark in glob.glob(item["path"] + "/.release-*"))
+
+
 def find_faults(params):
     """Every fault of this host, and what is only worth a warning."""
     faults, warnings = system_faults(
@@ -490,7 +530,11 @@ def main():
             msg=f"{module.params['name']} is not fit for the cluster ({len(faults)}):{listed}",
             faults=faults,
         )
-    module.exit_json(changed=False, faults=[])
+    facts = {
+        "deitos_packages": installed_packages(),
+        "deitos_releases": installed_releases(module.params["releases"]),
+    }
+    module.exit_json(changed=False, faults=[], ansible_facts=facts)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,22 @@ def test_a_report_tells_what_there_is(host):
     assert report["certificate"] == host.certificate.read_text()
 
 
+def test_a_report_tells_which_files_need_a_repair(host):
+    everything = [one["path"] for one in host.keytabs]
+    assert host.report()["unfit"] == everything
+    host.converge()
+    assert host.report()["unfit"] == []
+    names = "krb5.keytab", "hdfs.keytab", "web.keytab"
+    open_to_all, link, foreign = (host.path(name) for name in names)
+    open_to_all.chmod(0o444)
+    link.rename(host.path("elsewhere"))
+    link.symlink_to(host.path("elsewhere"))
+    foreign.write_bytes(open_to_all.read_bytes())
+    assert host.report()["unfit"] == everything
+    host.converge()
+    assert host.report()["unfit"] == []
+
+
 # --- drift ---
 
 

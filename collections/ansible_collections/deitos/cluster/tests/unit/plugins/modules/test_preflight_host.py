@@ -265,3 +265,32 @@ def test_what_a_release_is_asked_for(tmp_path):
     assert preflight_host.release_faults({**release, "url": "", "checksum": ""}) == []
     (fault,) = preflight_host.release_faults({**release, "checksum": f"sha512:file://{there}.sum"})
     assert f"file://{there}.sum is no file" in fault
+
+
+@pytest.mark.usefixtures("_a_booted_host")
+def test_what_is_installed_is_told_once(run_module, tmp_path):
+    whole, broken = tmp_path / "hadoop-3.4.2", tmp_path / "hive-4.0.1"
+    for directory in (whole, broken):
+        directory.mkdir()
+    (whole / ".release-ab12").touch()
+    releases = [{**GONE, "path": str(tmp_path / "hadoop-*")}, {**GONE, "path": str(broken)}]
+    facts = run_module(preflight_host, **GOOD_PARAMETERS, releases=releases)["ansible_facts"]
+    assert facts["deitos_releases"] == [str(whole / ".release-ab12")]
+    assert {"bash", "libc6"} <= set(facts["deitos_packages"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "printed"),
+    [
+        ("dpkg-query", "installed bash|config-files slapd|installed libc6|installed libc6|"),
+        ("rpm", "installed bash|installed libc6|"),
+        ("true", ""),
+    ],
+)
+def test_packages_that_are_installed(monkeypatch, tmp_path, tool, printed):
+    """Not those of which configuration is left; once, whatever the number of architectures."""
+    program = tmp_path / tool
+    program.write_text("#!/bin/sh\nprintf '{}'\n".format(printed.replace("|", r"\n")))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert preflight_host.installed_packages() == (["bash", "libc6"] if printed else [])
