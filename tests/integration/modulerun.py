@@ -93,7 +93,7 @@ def verify(case, results):
         assert not checked["changed"], checked
 
 
-def on_lab(host, defaults):
+def on_lab(host, defaults, diff=True):
     """An `execute` that runs the steps on a host of the lab, with options for the HDFS modules."""
 
     def execute(steps):
@@ -102,7 +102,7 @@ def on_lab(host, defaults):
                 "name": f"Step {number}",
                 step.module: step.args,
                 "check_mode": step.check,
-                "diff": True,
+                "diff": diff,
                 # Some cases must fail; each result is judged by its test.
                 "failed_when": False,
             }
