@@ -15,8 +15,8 @@ pip, no npm and no network.
     NAME/package-lock.json   the same of packages of npm
     NAME/pin.json            digest of the finished archive, and what it was made with
 
-Beside each archive ARCHIVE.json says the same of that one: another compiler, interpreter or library
-gives other bytes, and hosts are told the digest of what was made here.
+Beside each archive ARCHIVE.json says the same of that one: another compiler or interpreter gives
+other bytes, and hosts are told the digest of what was made here.
 """
 
 from __future__ import annotations
@@ -508,14 +508,17 @@ def is_whole(recipe: Recipe, archive: Path, note: Path) -> bool:
 
 
 def compare(name: str, found: dict[str, str], pinned: dict[str, str]) -> None:
-    """Tell of an archive that is not the pinned one: all that went in is, by its digest."""
+    """Refuse an archive that the same tools made another time, and tell of one by other tools."""
     if found["sha256"] == pinned["sha256"]:
         return
-    same = found["made_with"] == pinned["made_with"]
-    other = "as that was" if same else f"and that with {pinned['made_with']}"
+    if found["made_with"] == pinned["made_with"]:
+        raise BuildError(
+            f"{name}: built an archive of SHA-256 {found['sha256']}, pin.json says "
+            f"{pinned['sha256']}, made with the same {found['made_with']}"
+        )
     say(
-        f"{name}: not the bytes of pin.json's archive; made with {found['made_with']}, {other}; "
-        f"its SHA-256 is {found['sha256']}"
+        f"{name}: made with {found['made_with']}, not with pin.json's {pinned['made_with']}: "
+        f"the archive's SHA-256 is its own, {found['sha256']}"
     )
 
 
