@@ -2,9 +2,9 @@
 """Time a cold converge of the lab against a run that changes nothing, in one go.
 
 Prints both, their ratio, and what the machines hold in memory, each beside its limit on two
-processors; a limit that is exceeded makes the exit status 1. The lab of its own is
-created for it and destroyed afterwards; images and releases are cached. Before that, further
-benchmarks measure on it what needs a converged lab.
+processors; a limit that is exceeded makes the exit status 1. The lab of its own is created for it
+and destroyed afterwards; images and releases are cached. Before that, further benchmarks measure on
+it what needs a converged lab.
 """
 
 from __future__ import annotations
