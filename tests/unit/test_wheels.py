@@ -147,6 +147,34 @@ def test_in_an_environment_all_of_a_wheel_has_its_place(wheel):
     }
 
 
+def compiled(directory, monkeypatch, source):
+    """What a package of one C file becomes, by gcc with the flags that its own builder is given."""
+    tree = directory / "toy-1"
+    tree.mkdir(parents=True)
+    (tree / "toy.c").write_text(source)
+    archive, result = directory / "toy.tar.gz", directory / "toy.o"
+    subprocess.run(["tar", "-czf", archive, "-C", directory, "toy-1"], check=True)
+    monkeypatch.setattr(builder.Recipe, "locked", lambda _self, _lock: {"toy==1": "0" * 64})
+    build = builder.Builder(builder.RECIPES["jupyterhub"], directory, directory, 1)
+
+    def pip(_command, *words, **_what):
+        flags = build.environment["CFLAGS"].split()
+        file = Path(words[-1]) / "toy.c"
+        subprocess.run(["gcc", *flags, "-c", file, "-o", result], check=True)
+
+    monkeypatch.setattr(build, "pip", pip)
+    monkeypatch.setattr(build, "fetch", lambda lock: [archive] if lock == "source" else [])
+    build.wheels()
+    return result.read_bytes()
+
+
+def test_the_lines_of_generated_code_do_not_get_into_what_is_compiled(tmp_path, monkeypatch):
+    """Cython orders what it generates in one of two ways; an assertion holds its own line."""
+    source = "#include <assert.h>\nint toy(int x) { assert(x); return x; }\n"
+    first = compiled(tmp_path / "1", monkeypatch, source)
+    assert compiled(tmp_path / "2", monkeypatch, f"\n\n{source}") == first
+
+
 @pytest.fixture
 def make(recipe, tmp_path, monkeypatch):
     """Calls make(): the archive, and whether it was built for that; what is in it is not real."""
