@@ -277,16 +277,31 @@ def kerberos_problem(kind, text, keytab, who, host=None):
     return problem(f"{advice} ({text})")
 
 
-class Response:
-    """A server's answer; `chunks()` streams a body that `body` would hold whole."""
+class Answer:
+    """A server's answer."""
+
+    def __init__(self, status, body):
+        self.status = status
+        self.body = body
+
+    def text(self):
+        """The body's beginning as one line of text, without markup, for messages."""
+        text = self.body.decode("utf-8", "replace")
+        text = re.sub(
+            r"<(style|head)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE
+        )
+        return " ".join(text.split())[:EXCERPT]
+
+
+class Response(Answer):
+    """One with headers; `chunks()` streams a body that `body` would hold whole."""
 
     def __init__(self, raw, stream=False, broken=None):
         """broken: makes the Problem of an error in the middle of a stream."""
-        self.status = raw.status
+        super().__init__(raw.status, b"" if stream else raw.read())
         self.headers = raw.headers
         self._raw = raw
         self._broken = broken
-        self.body = b"" if stream else raw.read()
 
     def chunks(self, size=1 << 20):
         """The body in pieces."""
@@ -299,29 +314,79 @@ class Response:
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(error) from None
 
-    def text(self):
-        """The body's beginning as one line of text, without markup, for messages."""
-        text = self.body.decode("utf-8", "replace")
-        text = re.sub(
-            r"<(style|head)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE
+
+class _Answers:
+    """Answers that follow one another on a connection.
+
+    Reading what Hadoop's servers send, and nothing else, takes a small part of the time that
+    http.client's parser of mail headers does.
+    """
+
+    STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+    CHUNKED = re.compile(rb"\r\nTransfer-Encoding: *chunked\r\n", re.IGNORECASE)
+    LENGTH = re.compile(rb"\r\nContent-Length: *(\d{1,9})\r\n", re.IGNORECASE)
+    LAST = re.compile(rb"\r\nConnection: *close\r\n", re.IGNORECASE)
+    MOST = 1 << 16
+
+    def __init__(self, sock):
+        self._sock = sock
+        self._buffer = bytearray()
+
+    def read(self):
+        """The next one, and whether it is the last; an error when it is of another kind."""
+        head = self._until(b"\r\n\r\n")
+        status, length = self.STATUS.match(head), self.LENGTH.search(head)
+        if not status:
+            raise http.client.BadStatusLine(repr(head[:40]))
+        if self.CHUNKED.search(head):
+            body = b"".join(self._chunks())
+        elif length:
+            body = self._take(int(length.group(1)))
+        else:
+            raise http.client.HTTPException("an answer without a length")
+        return Answer(int(status.group(1)), body), bool(self.LAST.search(head))
+
+    def _chunks(self):
+        while True:
+            length = int(self._until(b"\r\n"), 16)
+            yield self._take(length)
+            if self._take(2) != b"\r\n":
+                raise http.client.HTTPException("no end of a chunk")
+            if not length:
+                return
+
+    def _until(self, end):
+        while (place := self._buffer.find(end)) < 0:
+            if len(self._buffer) > self.MOST:
+                raise http.client.LineTooLong("header")
+            self._more()
+        return self._take(place + len(end))
+
+    def _take(self, length):
+        while len(self._buffer) < length:
+            self._more()
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
+
+    def _more(self):
+        piece = self._sock.recv(self.MOST)
+        if not piece:
+            raise http.client.RemoteDisconnected("no more answers")
+        self._buffer += piece
+
+
+class _Connection(http.client.HTTPSConnection):
+    """One that may go on with the TLS session of another to the same server."""
+
+    session = None
+
+    def connect(self):
+        """Reach the server, which with a session need not prove itself again by its key."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._context.wrap_socket(
+            self.sock, server_hostname=self.host, session=self.session
         )
-        return " ".join(text.split())[:EXCERPT]
-
-
-class _Shared:
-    """A file that several answers follow one another in, as the socket that HTTPResponse wants."""
-
-    def __init__(self, file):
-        self.read, self.readinto, self.readline = file.read, file.readinto, file.readline
-
-    def makefile(self, _mode):
-        return self
-
-    def flush(self):
-        pass
-
-    def close(self):
-        """An answer that ends leaves the next one to be read."""
 
 
 class Client:
@@ -395,14 +460,13 @@ class Client:
         try:
             self.requests += len(urls)
             connection.sock.sendall("".join(questions).encode())
-            with connection.sock.makefile("rb") as file:
-                for _question in questions:
-                    raw = http.client.HTTPResponse(_Shared(file), method="GET")
-                    raw.begin()
-                    answers.append(Response(raw))
-                    if raw.will_close:
-                        raise http.client.RemoteDisconnected("no more answers")
-        except (OSError, http.client.HTTPException):
+            following = _Answers(connection.sock)
+            for _question in questions:
+                answer, last = following.read()
+                answers.append(answer)
+                if last:
+                    raise http.client.RemoteDisconnected("no more answers")
+        except (OSError, ValueError, http.client.HTTPException):
             self._drop(server)
         return answers
 
@@ -458,17 +522,26 @@ class Client:
         key = (parts.hostname, parts.port)
         if key in kept:
             return kept[key], True
-        connection = http.client.HTTPSConnection(
+        connection = _Connection(
             parts.hostname,
             parts.port or 443,
             timeout=self.timeout,
             context=self._context,
             blocksize=UPLOAD_BLOCK,
         )
+        connection.session = self._session(connection)
         self._connect(parts, connection)
         kept[key] = connection
         self._all.append(connection)
         return connection, False
+
+    def _session(self, new):
+        """The TLS session of a connection to the same server; None when there is none."""
+        for other in self._all:
+            sock = other.sock
+            if sock and (other.host, other.port) == (new.host, new.port) and sock.session:
+                return sock.session
+        return None
 
     def _connect(self, parts, connection):
         where = parts.netloc

@@ -28,7 +28,14 @@ class Server:
                 length = int(self.headers.get("Content-Length") or 0)
                 sent = self.rfile.read(length)
                 # The handler itself serves all requests of a connection.
-                server.seen.append(SimpleNamespace(path=self.path, headers=self.headers, sent=sent))
+                server.seen.append(
+                    SimpleNamespace(
+                        path=self.path,
+                        headers=self.headers,
+                        sent=sent,
+                        resumed=self.connection.session_reused,
+                    )
+                )
                 status, headers, body = answer(self)
                 if status is None:
                     # Hang up without a word.

@@ -150,6 +150,23 @@ def test_many_acls_are_asked_for_at_once(cluster):
     assert hdfs.status("/") and server.connections <= 3
 
 
+def test_further_connections_go_on_with_the_tls_session_of_the_first(cluster):
+    both = threading.Barrier(2, timeout=10)
+
+    class Meeting(Node):
+        def __call__(self, request):
+            if "op=MKDIRS" in request.path:
+                # So that two connections are needed at once.
+                both.wait()
+            return super().__call__(request)
+
+    hdfs, (server,) = cluster(Meeting())
+    hdfs.status("/")
+    hdfs.map(lambda path: hdfs.put(path, "MKDIRS"), ["/a", "/b"])
+    login, *others = server.seen
+    assert not login.resumed and any(request.resumed for request in others)
+
+
 def test_many_acls_without_a_login_yet(cluster):
     hdfs, (_standby, _active) = cluster(Node("standby"), Node())
     assert [acl["group"] for acl in hdfs.acls_of(["/d1", "/d2"])] == ["1", "2"]
@@ -170,6 +187,34 @@ def test_many_acls_of_a_server_that_hangs_up(cluster):
     hdfs.status("/")
     found = hdfs.acls_of([f"/d{n}" for n in range(100)])
     assert [acl["group"] for acl in found] == [str(n) for n in range(100)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Header: %x\r\n\r\n%b",
+        b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b",
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 200_000 + b"\r\nContent-Length: %d\r\n\r\n%b",
+    ],
+    ids=["in chunks", "until it hangs up", "of an older protocol", "endless headers"],
+)
+def test_many_acls_in_answers_of_another_form(cluster, answer):
+    class Odd(Node):
+        def __call__(self, request):
+            status, headers, body = super().__call__(request)
+            if "op=GETACLSTATUS" not in request.path:
+                return status, headers, body
+            request.wfile.write(answer % (len(body), body))
+            return None, [], b""
+
+    hdfs, _servers = cluster(Odd())
+    hdfs.status("/x")
+    found = hdfs.acls_of(["/d1", "/d2", "/d3"])
+    if b"X-Long" in answer:
+        assert all("header line" in str(problem) for problem in found)
+    else:
+        assert [acl["group"] for acl in found] == ["1", "2", "3"]
 
 
 def test_many_acls_after_a_failover(cluster):
