@@ -3,10 +3,11 @@
 
 Makes a text, puts it into HDFS and has Spark on YARN count its words twice at once: with the driver
 in the cluster, and with the driver here, through a table where there is a metastore; beside them
-Spark's own example works out pi. Counts again without Spark and compares. Then sees that the
-history server shows the runs to their owner, and to nobody without a ticket. Needs a Kerberos
-ticket in KRB5CCNAME. Prints what it did as JSON, leaves nothing behind in HDFS but the
-applications' logs, and exits with 1 and the reason when anything differs.
+SparkPi, a program in Scala that the release's own compiler compiles, works out pi. Counts again
+without Spark and compares. Then sees that the history server shows the runs to their owner, and to
+nobody without a ticket. Needs a Kerberos ticket in KRB5CCNAME. Prints what it did as JSON, leaves
+nothing behind in HDFS but the applications' logs, and exits with 1 and the reason when anything
+differs.
 """
 
 from __future__ import annotations
@@ -43,6 +44,23 @@ for table in tables:
         spark.sql(f"DROP TABLE IF EXISTS {table} PURGE")
 counts.map(lambda found: "%s\\t%d" % tuple(found)).saveAsTextFile(target)
 """
+SPARK_PI = """
+import org.apache.spark.sql.SparkSession
+
+object SparkPi {
+  def main(arguments: Array[String]): Unit = {
+    val spark = SparkSession.builder().appName("SparkPi").getOrCreate()
+    val points = 100000L * arguments(0).toInt
+    val inside = spark.sparkContext.range(0, points).filter { _ =>
+      val x = math.random() * 2 - 1
+      val y = math.random() * 2 - 1
+      x * x + y * y <= 1
+    }.count()
+    println(s"Pi is roughly ${4.0 * inside / points}")
+    spark.stop()
+  }
+}
+"""
 TICKET = ("--negotiate", "-u", ":")
 # What each of these jobs may take of the cluster.
 SMALL = ("--conf", "spark.dynamicAllocation.maxExecutors=1")
@@ -63,6 +81,15 @@ def submit(mode, *words):
     if not application:
         sys.exit(f"spark-submit tells of no application:\n{progress[-3000:]}")
     return application.group(), out
+
+
+def work_out_pi(spark_home, directory):
+    """Compile SparkPi and submit it with the driver here."""
+    source, program = directory / "SparkPi.scala", directory / "pi.jar"
+    source.write_text(SPARK_PI)
+    compiler = (str(spark_home / "bin/spark-class"), "scala.tools.nsc.Main", "-usejavacp")
+    run(*compiler, "-d", str(program), str(source))
+    return submit("client", "--class", "SparkPi", program, 2)
 
 
 def counted(place):
@@ -122,8 +149,7 @@ def main():
                 mode: pool.submit(submit, mode, job, f"{work}/in.txt", f"{work}/{mode}", *names)
                 for mode, names in tables.items()
             }
-            example = args.spark_home / "examples/src/main/python/pi.py"
-            jobs["pi"] = pool.submit(submit, "client", example, 2)
+            jobs["pi"] = pool.submit(work_out_pi, args.spark_home, Path(scratch))
             applications = {mode: job.result()[0] for mode, job in jobs.items()}
             said = jobs["pi"].result()[1]
         found = {mode: counted(f"{work}/{mode}") for mode in tables}
