@@ -27,7 +27,9 @@ class Socket:
 
     @property
     def loopback(self):
-        return ipaddress.ip_address(self.address).is_loopback
+        address = ipaddress.ip_address(self.address)
+        # The JVM's sockets are of both protocols: ::ffff:127.0.0.1.
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def numbers(ports):

@@ -582,14 +582,17 @@ def ports(cluster, kernel):
 
 
 def ports_of(cluster, group, protection, user):
-    """(host, port) of the sockets with a documented protection that a person has on a group."""
+    """(host, port) of the sockets with a documented protection that a person has on a group.
+
+    What Python and the JVM open on loopback for themselves may have a number of that range too.
+    """
     entries = (e for e in DOCUMENTED["ports"] if e["protection"] == protection)
     listed = {port for entry in entries for port in numbers(entry["ports"])}
     return [
         (f"{name}.{cluster.domain}", socket.port)
         for name in cluster.hosts(group)
         for socket in listening(cluster, name)
-        if socket.user == user and socket.port in listed
+        if socket.user == user and socket.port in listed and not socket.loopback
     ]
 
 
