@@ -89,3 +89,30 @@ def test_workers_need_not_walk_the_controller_s_heap(play, tmp_path):
     assert status == 0, printed
     status, printed = play(task, **found, ANSIBLE_CALLBACKS_ENABLED="deitos.cluster.plane_times")
     assert status != 0, printed
+
+
+PLACE = """
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({})
+own = (lambda: None).__code__.co_filename
+module.exit_json(own=own, library=AnsibleModule.__init__.__code__.co_filename)
+"""
+COMPILED = """
+    - place:
+      register: place
+    - ansible.builtin.assert:
+        that:
+          - place.own is match('payload[.]zip/')
+          - place.library == 'payload.zip/ansible/module_utils/basic.py'
+"""
+
+
+def test_modules_arrive_compiled(play, tmp_path):
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "place.py").write_text(PLACE)
+    here = {"ANSIBLE_LIBRARY": str(library), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+    status, printed = play(COMPILED, **here)
+    assert status == 0, printed
+    status, printed = play(COMPILED, **here, ANSIBLE_CALLBACKS_ENABLED="deitos.cluster.plane_times")
+    assert status != 0, printed
