@@ -53,7 +53,7 @@ $(VENV)/.requirements: requirements.txt
 
 .PHONY: machines
 machines: setup
-	@python lab/lab.py releases
+	@python lab/lab.py build
 	@python lab/lab.py up
 	@ansible-playbook lab/container_executor/install.yml
 
@@ -98,7 +98,7 @@ sanity: setup ## ansible-test sanity on the collection
 
 # One Molecule scenario: it makes a lab of its own, and removes it again.
 scenario-%: setup
-	@python lab/lab.py releases
+	@python lab/lab.py build
 	@echo "make: molecule scenario $*"
 	@RESULTS=$(abspath $(RESULTS)) molecule test --scenario-name $*
 
@@ -107,7 +107,7 @@ test: ## All that CI runs: lint, unit, sanity, the whole site in a lab of its ow
 	@rm -rf $(RESULTS)
 	@$(MAKE) setup
 # Mostly downloads, beside what needs a processor.
-	@python lab/lab.py releases & building=$$!; \
+	@python lab/lab.py build & building=$$!; \
 	    trap 'pkill --parent $$building || true; kill $$building 2>/dev/null || true' EXIT; \
 	    $(MAKE) lint unit sanity; \
 	    wait $$building
@@ -126,7 +126,7 @@ test-long: ## Everything else: further scenarios, the chain of killed runs, the 
 
 .PHONY: long
 long: setup
-	@python lab/lab.py releases
+	@python lab/lab.py build
 	@echo "make: long tests"
 	@pytest --verbose --junit-xml=$(RESULTS)/long.xml tests/long
 
@@ -136,5 +136,5 @@ bench: setup ## Time modules, model server, jobs and notebooks, a cold converge 
 	@python bench/principals.py
 	@python bench/config.py
 	@python bench/llama.py
-	@python lab/lab.py releases
+	@python lab/lab.py build
 	@python bench/converge.py

@@ -6,7 +6,7 @@
     lab.py status               what runs where
     lab.py ssh MACHINE [COMMAND...]
     lab.py image                build the machines' image
-    lab.py releases             make what the machines install: release tarballs and a small model
+    lab.py build                that image, and what machines install: releases and a small model
 
 LAB in the environment names the lab (default: deitos), so that several stand side by side. Lab
 `deitos` is the domain deitos.network; any other lab L is L.L.network.
@@ -338,8 +338,8 @@ def ssh(lab: Lab, machine: str, command: list[str]) -> None:
     os.execvp("ssh", ["ssh", "-F", str(lab.ssh_config), machine, *command])
 
 
-def releases() -> None:
-    """Make what is missing of what the machines install."""
+def build() -> None:
+    """Make what is missing of what the machines install, and the image that they start from."""
     out = cache() / "releases"
     for builder, arguments in (
         ("releases", ["--out", str(out)]),
@@ -350,6 +350,7 @@ def releases() -> None:
         # The builders say on standard error what they do; what they made is no concern here.
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
             raise LabError(f"lab/{builder} could not be built; the lines above say why")
+    image.build(cache(), say)
 
 
 def machine_name(text: str) -> str:
@@ -366,7 +367,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("up", "down"):
         commands.add_parser(name).add_argument("machines", nargs="*", type=machine_name)
-    for name in ("status", "image", "releases"):
+    for name in ("status", "image", "build"):
         commands.add_parser(name)
     shell = commands.add_parser("ssh")
     shell.add_argument("machine", type=machine_name)
@@ -387,8 +388,8 @@ def main() -> int:
                 ssh(lab, arguments.machine, arguments.words)
             case "image":
                 print(image.build(cache(), say))
-            case "releases":
-                releases()
+            case "build":
+                build()
     except (LabError, image.ImageError) as error:
         say(str(error))
         return 1
