@@ -341,16 +341,23 @@ def ssh(lab: Lab, machine: str, command: list[str]) -> None:
 def build() -> None:
     """Make what is missing of what the machines install, and the image that they start from."""
     out = cache() / "releases"
-    for builder, arguments in (
-        ("releases", ["--out", str(out)]),
-        ("wheels", ["--out", str(out)]),
-        ("model", [str(out / "tiny.gguf")]),
-    ):
+
+    def run(builder: str, *arguments: str) -> None:
         command = [sys.executable, str(HERE / builder / "build.py"), *arguments]
         # The builders say on standard error what they do; what they made is no concern here.
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
-            raise LabError(f"lab/{builder} could not be built; the lines above say why")
-    image.build(cache(), say)
+            raise LabError(f"lab/{builder} could not be built; its lines above say why")
+
+    # Side by side: one downloads while another compiles.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        parts = [
+            pool.submit(run, "wheels", "--out", str(out)),
+            pool.submit(run, "releases", "--out", str(out)),
+            pool.submit(run, "model", str(out / "tiny.gguf")),
+            pool.submit(image.build, cache(), say),
+        ]
+    for part in parts:
+        part.result()
 
 
 def machine_name(text: str) -> str:
