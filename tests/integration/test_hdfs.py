@@ -163,11 +163,19 @@ def test_data_transfer_is_encrypted(cluster, test_user):
     test_user.ok("hdfs dfs -cat /data/test_user/test.txt")
     configured = test_user.ok("hdfs getconf -confKey dfs.data.transfer.protection")
     assert configured.strip() == "privacy"
+    # It would try again, three times, after longer and longer pauses.
+    once = "-D dfs.client.max.block.acquire.failures=0 -D dfs.client.retry.window.base=1"
+    assert test_user.run(f"hdfs dfs {once} -cat /data/test_user/test.txt").rc == 0
     refused = test_user.run(
-        "hdfs dfs -D dfs.data.transfer.protection=authentication -cat /data/test_user/test.txt"
+        f"hdfs dfs {once} -D dfs.data.transfer.protection=authentication"
+        " -cat /data/test_user/test.txt"
     )
     assert refused.rc != 0
-    refused = test_user.run("hdfs dfs -D hadoop.rpc.protection=authentication -ls /data/test_user")
+    once = "-D ipc.client.connect.max.retries.on.sasl=1"
+    assert test_user.run(f"hdfs dfs {once} -ls /data/test_user").rc == 0
+    refused = test_user.run(
+        f"hdfs dfs {once} -D hadoop.rpc.protection=authentication -ls /data/test_user"
+    )
     assert refused.rc != 0
 
 

@@ -81,8 +81,15 @@ def environment(test_user):
 
 
 @pytest.fixture(scope="module")
-def counted(test_user, text):
-    """{mode: (application, what the job found)}: the driver here, and one with an environment."""
+def pool():
+    """Jobs run beside one another: each waits for the cluster most of its time."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def counting(pool, test_user, text, environment):
+    """{mode: (application, what the job finds)}: the driver here, and one with an environment."""
     script = put(test_user, JOBS / "words.py")
 
     def count(mode, *options, statements=()):
@@ -94,24 +101,23 @@ def counted(test_user, text):
         found = json.loads(test_user.ok(f"hdfs dfs -cat {WORK}/{mode}/part-*"))
         return application, found
 
-    found = {"client": count("client")}
-    return found, count
-
-
-@pytest.fixture(scope="module")
-def pi(test_user):
-    """Runs beside the jobs that the tests before it wait for."""
-    words = f"--deploy-mode cluster {SPARK}/examples/src/main/python/pi.py 4"
-    with ThreadPoolExecutor() as pool:
-        yield pool.submit(submit, test_user, words)
-
-
-@pytest.fixture(scope="module")
-def runs(pi, counted, environment):
-    found, count = counted
     packed = f"--archives {environment}#env --conf spark.pyspark.python=./env/bin/python"
-    found["cluster"] = count("cluster", packed, statements=INTO_HIVE)
-    return found
+    return {
+        "client": pool.submit(count, "client"),
+        "cluster": pool.submit(count, "cluster", packed, statements=INTO_HIVE),
+    }
+
+
+@pytest.fixture(scope="module")
+def pi(pool, counting, test_user):
+    """Runs beside them."""
+    words = f"--deploy-mode cluster {SPARK}/examples/src/main/python/pi.py 4"
+    return pool.submit(submit, test_user, words)
+
+
+@pytest.fixture(scope="module")
+def runs(pi, counting):
+    return {mode: job.result() for mode, job in counting.items()}
 
 
 @pytest.mark.parametrize("mode", ["client", "cluster"])
@@ -145,11 +151,18 @@ def test_pi_is_roughly_right(test_user, pi):
 # --- What a job leaves behind -------------------------------------------------------------------
 
 
+def ended(session, url):
+    """Whether the history server knows of an application that it has ended."""
+    answer = session.curl(url)
+    return answer.status == 200 and answer.json()["attempts"][0]["completed"]
+
+
 def test_history_is_the_owners(cluster, runs, history, test_user, other_user, admin, nobody):
     for mode, attempt in (("client", ""), ("cluster", "/1")):
         application, _found = runs[mode]
         api = f"{history}/api/v1/applications/{application}"
-        wait("the history", lambda url=api: test_user.curl(url).status == 200, 60)
+        # A page that was shown before a job's last word is loaded anew, by way of a redirect.
+        wait("the end in the history", lambda url=api: ended(test_user, url), 60)
         for url in (
             f"{api}{attempt}/jobs",
             f"{api}{attempt}/environment",
@@ -380,22 +393,25 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
-def asked(test_user, pairs):
+def asked(pool, test_user, pairs):
     """{mode: the answers} of examples/hive_tables.py, as people run it; a database for each."""
     script = put(test_user, EXAMPLES / "hive_tables.py")
     lines = "".join(f"{key}\x01{value}\n" for key, value in pairs)
     test_user.ok("cat > spark-test/kv1.txt", stdin=lines)
-    found = {}
-    for mode, source in (("client", "/tmp/spark-test/kv1.txt"), ("cluster", "kv1.txt")):
+
+    def ask(mode, source):
         words = f"--deploy-mode {mode} --files /tmp/spark-test/kv1.txt {script}"
         application, out = submit(test_user, words, source, f"spark_{mode}")
         if mode == "cluster":
-            out = wait("the log", lambda name=application: stdout_of(test_user, name), 60)
-        found[mode] = {}
+            out = wait("the log", lambda: stdout_of(test_user, application), 60)
+        found = {}
         for line in out.splitlines():
             if line.startswith("{"):
-                found[mode] |= json.loads(line)
-    return found
+                found |= json.loads(line)
+        return found
+
+    sources = {"client": "/tmp/spark-test/kv1.txt", "cluster": "kv1.txt"}
+    return dict(zip(sources, pool.map(ask, *zip(*sources.items()))))
 
 
 def stdout_of(session, application):
