@@ -298,3 +298,17 @@ def test_an_unfinished_build_leaves_no_image(tmp_path, monkeypatch):
         image.build(tmp_path, lambda text: None)
     assert not made
     assert not list(tmp_path.glob("image-*"))
+
+
+def test_a_part_that_cannot_be_built_is_named_and_keeps_none_back(tmp_path, monkeypatch):
+    for name in ("wheels", "releases", "model"):
+        (tmp_path / name).mkdir()
+        done = f"import pathlib; pathlib.Path({str(tmp_path / name)!r}, 'done').touch()"
+        (tmp_path / name / "build.py").write_text("exit(3)" if name == "wheels" else done)
+    built = []
+    monkeypatch.setattr(lab_tool, "HERE", tmp_path)
+    monkeypatch.setattr(lab_tool.image, "build", lambda *_arguments: built.append("image"))
+    with pytest.raises(lab_tool.LabError, match="lab/wheels could not be built"):
+        lab_tool.build()
+    assert built == ["image"]
+    assert (tmp_path / "releases/done").exists() and (tmp_path / "model/done").exists()
