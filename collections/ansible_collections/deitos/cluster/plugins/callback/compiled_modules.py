@@ -85,12 +85,11 @@ def install():
         return True
 
     @functools.wraps(finish)
-    def add_module(*args, **kwargs):
-        finish(*args, **kwargs)
-        taken = inspect.signature(finish).bind(*args, **kwargs).arguments
+    def add_module(zf, date_time, remote_module_fqn, b_module_data, module_path, extension_manager):
+        finish(zf, date_time, remote_module_fqn, b_module_data, module_path, extension_manager)
         # A debugger and coverage want to know the place of the source.
-        if not taken["extension_manager"].extension_names:
-            add_compiled(taken["zf"], taken["date_time"])
+        if not extension_manager.extension_names:
+            add_compiled(zf, date_time)
 
     module_common._add_module_to_zip = add_module
     module_common._compile_module_ast = functools.cache(module_common._compile_module_ast)
