@@ -73,7 +73,8 @@ def text(test_user):
 def environment(test_user):
     """A virtualenv with a module of its own, packed as docs/spark.md says."""
     test_user.ok(
-        "cd spark-test && rm -rf env && python3 -m venv --copies --without-pip env"
+        "mkdir -p spark-test && cd spark-test && rm -rf env"
+        " && python3 -m venv --copies --without-pip env"
         " && cd env/lib/python3.*/site-packages && echo ANSWER = 42 > deitos_words.py && cd -"
         " && tar -czf env.tar.gz -C env . && rm -rf env"
     )
