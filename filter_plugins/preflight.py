@@ -613,6 +613,8 @@ def _acl_faults(where, acl, users, groups):
             )
             continue
         kind, name = match["kind"], match["name"]
+        if not name and kind != "mask" and not entry.startswith("default:"):
+            faults.append(f"{where}: acl has '{entry}', which mode says; change mode instead")
         known = {"user": users, "group": groups}.get(kind, ())
         if name and name not in known:
             faults.append(f"{where}: acl has '{entry}', whose {kind} '{name}' is not known here")

@@ -6,6 +6,7 @@ import hashlib
 import re
 
 import pytest
+import test_module_hdfs_acl
 from modulerun import Case, four_runs, on_lab, verify
 
 PATH = "deitos.cluster.hdfs_path"
@@ -26,6 +27,11 @@ def at(name):
 def make(name, **options):
     """A preparing step: a path of a case."""
     return PATH, {"path": at(name), **options}
+
+
+def let(name, *entries, **options):
+    """A preparing step: an ACL."""
+    return ACL, {"path": at(name), "entries": list(entries), **options}
 
 
 def made(kind, mode, owner="hdfs", group="hdfs"):
@@ -277,7 +283,7 @@ CASES = [
         {"path": at("f/acl"), "state": "file", "content": "new"},
         [
             make("f/acl", state="file", content="old"),
-            (ACL, {"path": at("f/acl"), "entries": ["user:alice:rw-"]}),
+            let("f/acl", "user:alice:rw-"),
         ],
         then={at("f/acl"): "regular file 664 hdfs hdfs 3"},
     ),
@@ -544,7 +550,7 @@ CASES = [
         {"path": at("acl/group"), "mode": "0700"},
         [
             make("acl/group", mode="0750"),
-            (ACL, {"path": at("acl/group"), "entries": ["user:alice:rwx"]}),
+            let("acl/group", "user:alice:rwx"),
         ],
         # What stat shows is the mask, which still lets alice in.
         then={at("acl/group"): "directory 770 hdfs"},
@@ -554,7 +560,7 @@ CASES = [
         {"path": at("acl/same"), "mode": "0750"},
         [
             make("acl/same", mode="0750"),
-            (ACL, {"path": at("acl/same"), "entries": ["user:alice:rwx"]}),
+            let("acl/same", "user:alice:rwx"),
         ],
         changed=False,
     ),
@@ -563,7 +569,7 @@ CASES = [
         {"path": at("acl/heir/child"), "mode": "0711"},
         [
             make("acl/heir"),
-            (ACL, {"path": at("acl/heir"), "entries": ["default:other::---"]}),
+            let("acl/heir", "default:other::---"),
         ],
         then={at("acl/heir/child"): "directory 711 hdfs"},
     ),
@@ -572,8 +578,157 @@ CASES = [
         {"path": at("acl/heir2/file"), "state": "file", "content": "x", "mode": "0644"},
         [
             make("acl/heir2"),
-            (ACL, {"path": at("acl/heir2"), "entries": ["default:user:bob:rwx"]}),
+            let("acl/heir2", "default:user:bob:rwx"),
         ],
+    ),
+    Case(
+        "a new directory with its ACL",
+        {
+            "path": at("acl/new"),
+            "owner": "bob",
+            "mode": "1750",
+            "acl": ["user:alice:rwx,group:staff:--x", "default:user:alice:rX"],
+        },
+        told={
+            at("acl/new"): "flags: user::rwx user:alice:rwx group::r-x group:staff:--x mask::rwx"
+            " other::--- default:user::rwx default:user:alice:r-x default:group::r-x"
+            " default:mask::r-x default:other::---"
+        },
+    ),
+    Case(
+        "one alike, by hdfs_acl, is no change",
+        {"path": at("acl/alike"), "mode": "0750", "acl": ["user:alice:rwx", "mask::r-x"]},
+        [
+            make("acl/alike", mode="0750"),
+            let("acl/alike", "user:alice:rwx", "mask::r-x", state="exact"),
+        ],
+        changed=False,
+    ),
+    Case(
+        "what is no longer listed goes, and a changed mode with it",
+        {"path": at("acl/less"), "mode": "0770", "acl": ["user:alice:r-x"]},
+        [
+            make("acl/less", mode="0700"),
+            let("acl/less", "user:alice:rwx", "user:bob:rwx", "default:user:bob:rwx"),
+        ],
+        told={at("acl/less"): "user::rwx user:alice:r-x group::rwx mask::rwx other::---"},
+    ),
+    Case(
+        "default entries stay beside access entries that change",
+        {"path": at("acl/default"), "acl": ["user:bob:--x", "default:user:bob:rwx"]},
+        [make("acl/default", mode="0700"), let("acl/default", "default:user:bob:rwx")],
+        told={
+            at("acl/default"): "user::rwx user:bob:--x group::--- mask::--x other::---"
+            " default:user::rwx default:user:bob:rwx default:group::--- default:mask::rwx"
+            " default:other::---"
+        },
+    ),
+    Case(
+        "an empty list leaves the mode",
+        {"path": at("acl/none"), "acl": []},
+        [
+            make("acl/none", mode="1750"),
+            let("acl/none", "user:alice:rwx", "default:user:alice:rwx"),
+        ],
+        told={at("acl/none"): "flags: user::rwx group::r-x other::---"},
+    ),
+    Case(
+        "no list leaves the ACL",
+        {"path": at("acl/left"), "owner": "bob"},
+        [make("acl/left", mode="0750"), let("acl/left", "user:alice:rwx")],
+        told={at("acl/left"): "user::rwx user:alice:rwx group::r-x mask::rwx other::---"},
+    ),
+    Case(
+        "nothing is inherited by what has a list",
+        {
+            "paths": [
+                {"path": at("acl/above"), "mode": "0750", "acl": ["default:user:bob:rwx"]},
+                {"path": at("acl/above/bare"), "mode": "0700", "acl": []},
+                {"path": at("acl/above/own"), "mode": "0700", "acl": ["user:alice:r-x"]},
+                {
+                    "path": at("acl/above/file"),
+                    "state": "file",
+                    "content": "x",
+                    "mode": "0600",
+                    "acl": [],
+                },
+            ]
+        },
+        told={
+            at("acl/above/bare"): "user::rwx group::--- other::---",
+            at("acl/above/own"): "user::rwx user:alice:r-x group::--- mask::r-x other::---",
+            at("acl/above/file"): "user::rw- group::--- other::---",
+        },
+    ),
+    Case(
+        "a directory that was made on the way to another",
+        {
+            "paths": [
+                {"path": at("acl/way/x")},
+                {"path": at("acl/way"), "mode": "0700", "acl": ["user:alice:r-x"]},
+            ]
+        },
+        told={at("acl/way"): "user::rwx user:alice:r-x group::--- mask::r-x other::---"},
+    ),
+    Case(
+        "a recursive mode from above leaves it",
+        {
+            "paths": [
+                {"path": at("acl/tree/in"), "acl": ["user:alice:r-x"]},
+                {"path": at("acl/tree"), "mode": "g-rwx,o=", "recursive": True},
+            ]
+        },
+        [make("acl/tree/in", mode="0770")],
+        # The first run has left the mask as wide as the mode was.
+        steady=False,
+        told={at("acl/tree/in"): "user::rwx user:alice:r-x group::--- mask::r-x other::---"},
+    ),
+    Case(
+        "a new file with its ACL",
+        {
+            "path": at("acl/file"),
+            "state": "file",
+            "content": "x",
+            "mode": "0640",
+            "acl": ["user:alice:rwX", "group:staff:r--"],
+        },
+        told={
+            at("acl/file"): "user::rw- user:alice:rw- group::r-- group:staff:r-- mask::rw-"
+            " other::---"
+        },
+    ),
+    Case(
+        "new content with another ACL",
+        {
+            "path": at("acl/file2"),
+            "state": "file",
+            "content": "new",
+            "acl": ["user:alice:r--"],
+        },
+        [
+            make("acl/file2", state="file", content="old", mode="0600"),
+            let("acl/file2", "user:bob:rw-"),
+        ],
+        told={at("acl/file2"): "user::rw- user:alice:r-- group::--- mask::r-- other::---"},
+    ),
+    Case(
+        "new content without the ACL",
+        {"path": at("acl/file3"), "state": "file", "content": "new", "acl": []},
+        [
+            make("acl/file3", state="file", content="old", mode="0600"),
+            let("acl/file3", "user:bob:rw-"),
+        ],
+        told={at("acl/file3"): "user::rw- group::--- other::---"},
+    ),
+    Case(
+        "the mode's own entries are refused",
+        {"path": at("acl/x"), "acl": ["user:alice:r-x", "other::r-x"]},
+        fails="other::r-x: give what owner, group and others may do as mode",
+    ),
+    Case(
+        "a file's default entries are refused",
+        {"path": at("acl/y"), "state": "touch", "acl": ["default:user:alice:r-x"]},
+        fails="only directories have default entries",
     ),
 ]
 
@@ -610,7 +765,7 @@ def told(shell):
     listed = shell(f"{HDFS} lsSnapshottableDir").split()
     for name in ("snap/on", "snap/off"):
         found[at(name)] = "snapshottable" if at(name) in listed else ""
-    return found
+    return found | test_module_hdfs_acl.described(shell(f"{HDFS} dfs -getfacl -R {at('acl')}"))
 
 
 def digests(shell):

@@ -62,7 +62,12 @@ VALUES = {
             "owner": "hdfs",
             "group": "analysts",
             "mode": "0750",
-            "acl": ["default:group:analysts:r-x", "user:alice:rwx", "mask::rwx", "other::---"],
+            "acl": [
+                "default:group:analysts:r-x",
+                "user:alice:rwx",
+                "mask::rwx",
+                "default:mask::r-x",
+            ],
         }
     ],
 }
@@ -296,6 +301,7 @@ BAD = {
     "owner nobody knows": (directory(owner="dora"), ["owner 'dora'", "cluster_users"]),
     "group nobody knows": (directory(group="interns"), ["group 'interns'", "cluster_groups"]),
     "ACL syntax": (directory(acl=["group:analysts=rwx"]), ["acl has 'group:analysts=rwx'"]),
+    "ACL in place of mode": (directory(acl=["group::r-x"]), ["acl has 'group::r-x'", "mode"]),
     "ACL for nobody": (directory(acl=["user:dora:r-x"]), ["user 'dora' is not known"]),
     "directory twice": (
         value(

@@ -33,6 +33,11 @@ class Entry:
         return self.default, self.type, self.name
 
     @property
+    def of_mode(self):
+        """Whether the mode says the same: what owner, owning group and others may do."""
+        return not self.default and not self.name and self.type != "mask"
+
+    @property
     def order(self):
         """Where the NameNode puts it."""
         return self.default, TYPES.index(self.type), self.name
@@ -97,6 +102,17 @@ def logical(permission, acl=None):
     return ordered([*entries, *listed])
 
 
+def of_mode(mode):
+    """The entries that a mode stands for."""
+    kinds = (("user", mode >> 6), ("group", mode >> 3), ("other", mode))
+    return [Entry(False, kind, "", bits & 7) for kind, bits in kinds]
+
+
+def beside_mode(entries):
+    """The entries of an ACL that a mode does not stand for."""
+    return [entry for entry in entries if not entry.of_mode]
+
+
 def ordered(entries):
     """Entries as the NameNode sorts them."""
     return sorted(entries, key=lambda entry: entry.order)
@@ -134,17 +150,13 @@ def remove(acl, entries):
 def exact(acl, entries):
     """An ACL of these entries alone; owner, owning group and others as before when not given."""
     given = {entry.key: entry for entry in entries}
-    base = [
-        entry
-        for entry in acl
-        if not entry.default and not entry.name and entry.type != "mask" and entry.key not in given
-    ]
+    base = [entry for entry in acl if entry.of_mode and entry.key not in given]
     return _build([*base, *entries], given, touched={False, True})
 
 
 def strip(acl):
     """Nothing but the mode, whose middle stops being the mask: the owning group gets its entry."""
-    return [entry for entry in acl if not entry.default and not entry.name and entry.type != "mask"]
+    return [entry for entry in acl if entry.of_mode]
 
 
 def strip_default(acl):
@@ -211,6 +223,30 @@ def _check(entries):
 def spec(entries):
     """Entries as WebHDFS takes them."""
     return ",".join(str(entry) for entry in entries)
+
+
+def requests(before, after):
+    """[(operation, parameters)] of WebHDFS that make one ACL of another."""
+    access, wanted = ([entry for entry in acl if not entry.default] for acl in (before, after))
+    found = []
+    # The NameNode keeps the default entries when none are given.
+    if len(access) < len(before) and len(wanted) == len(after):
+        found.append(("REMOVEDEFAULTACL", {}))
+    # Always the whole ACL, so that what was foretold is what is done.
+    if access != wanted or len(wanted) < len(after):
+        found.append(("SETACL", {"aclspec": spec(after)}))
+    return found
+
+
+def as_status(entries):
+    """The AclStatus of a path with these entries."""
+    bits = {entry.type: entry.bits for entry in entries if not entry.default and not entry.name}
+    middle = "mask" if "mask" in bits else "group"
+    said = {(False, kind, "") for kind in ("user", middle, "other")}
+    return {
+        "permission": f"{bits['user'] << 6 | bits[middle] << 3 | bits['other']:o}",
+        "entries": [str(entry) for entry in entries if entry.key not in said],
+    }
 
 
 def effective(entries):

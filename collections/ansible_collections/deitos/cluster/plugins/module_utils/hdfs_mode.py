@@ -79,11 +79,3 @@ def mode_of(status, acl=None):
         group = next(entry for entry in acl["entries"] if entry.startswith("group::"))
         mode = mode & ~0o070 | bits_of(group.rsplit(":", 1)[1]) << 3
     return mode
-
-
-def spec_of(acl):
-    """The whole of an AclStatus as an ACL specification."""
-    mode = int(acl["permission"], 8)
-    entries = [f"user::{triple(mode >> 6)}", f"other::{triple(mode)}", *acl["entries"]]
-    middle = "mask" if is_extended(acl) else "group"
-    return ",".join([*entries, f"{middle}::{triple(mode >> 3)}"])

@@ -16,6 +16,8 @@ description:
     over one login.
   - Does what C(hdfs dfs -setfacl) does, by the NameNode's own rules for masks and default entries,
     but only where that changes something.
+  - The whole access control list of a path can also be given with its owner and mode, as
+    O(deitos.cluster.hdfs_path#module:acl).
 extends_documentation_fragment:
   - deitos.cluster.hdfs
 attributes:
@@ -253,17 +255,10 @@ class Change:
         self.action = "modify" if len(after) > hdfs_entries.BASE else "strip"
 
     def run(self, hdfs):
-        """Do it: always the whole ACL, so that what was foretold is what is done."""
-        had_default = any(entry.default for entry in self.before)
-        has_default = any(entry.default for entry in self.after)
-        # The NameNode keeps the default entries when none are given.
-        if had_default and not has_default:
-            hdfs.put(self.path, "REMOVEDEFAULTACL")
+        """Do it."""
+        for op, parameters in hdfs_entries.requests(self.before, self.after):
+            hdfs.put(self.path, op, **parameters)
             self.begun = True
-        access = [entry for entry in self.after if not entry.default]
-        if access == [entry for entry in self.before if not entry.default] and not has_default:
-            return
-        hdfs.put(self.path, "SETACL", aclspec=hdfs_entries.spec(self.after))
 
     def diff(self):
         """Ansible's diff of this change, as getfacl shows an ACL."""

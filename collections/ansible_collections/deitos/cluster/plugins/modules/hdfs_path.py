@@ -63,8 +63,17 @@ options:
             umask never changes that.
           - On a path with an ACL the group's digit is what the owning group may do (the C(group::)
             entry), not the mask, so that this module and M(deitos.cluster.hdfs_acl) never undo
-            each other's work. The mask stays as it is.
+            each other's work. The mask stays as it is, unless O(acl) is given.
         type: raw
+      acl:
+        description:
+          - All that the access control list has besides what O(mode) says, as
+            C(hdfs dfs -setfacl) takes it. What else is there goes; an empty list leaves nothing but
+            the mode. Entries of owner, owning group and others are refused, for O(mode) has them.
+          - It is the path's alone, also with O(recursive). M(deitos.cluster.hdfs_acl) does trees,
+            and adds or removes single entries.
+        type: list
+        elements: str
       recursive:
         description:
           - O(owner), O(group), O(mode) and O(replication) hold for everything under a directory.
@@ -144,8 +153,18 @@ options:
         never changes that.
       - On a path with an ACL the group's digit is what the owning group may do (the C(group::)
         entry), not the mask, so that this module and M(deitos.cluster.hdfs_acl) never undo each
-        other's work. The mask stays as it is.
+        other's work. The mask stays as it is, unless O(acl) is given.
     type: raw
+  acl:
+    description:
+      - All that the access control list has besides what O(mode) says, as C(hdfs dfs -setfacl)
+        takes it, as in V(user:alice:r-x), V(mask::rwx) and V(default:group:sales:rwX). What else is
+        there goes; an empty list leaves nothing but the mode. Entries of owner, owning group and
+        others are refused, for O(mode) has them.
+      - It is the path's alone, also with O(recursive). M(deitos.cluster.hdfs_acl) does trees, and
+        adds or removes single entries.
+    type: list
+    elements: str
   recursive:
     description:
       - O(owner), O(group), O(mode) and O(replication) hold for everything under a directory. With
@@ -198,6 +217,7 @@ EXAMPLES = r"""
       - {path: /user, mode: "0755"}
       - {path: /user/alice, owner: alice, group: alice, mode: "0700"}
       - {path: /data/sales, owner: etl, group: sales, mode: "0770", space_quota: 2t}
+      - {path: /data/hr, group: hr, mode: "0750", acl: ["user:audit:r-x", "default:user:audit:r-x"]}
       - {path: /data/old, state: absent, recursive: true}
 
 - name: Put a library archive where all jobs find it
@@ -261,7 +281,7 @@ import re
 import time
 import uuid
 
-from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_mode
+from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries, hdfs_mode
 from ansible_collections.deitos.cluster.plugins.module_utils.report import Problem
 from ansible_collections.deitos.cluster.plugins.module_utils.webhdfs import (
     Inherited,
@@ -281,6 +301,7 @@ ITEM = {
     "owner": {"type": "str"},
     "group": {"type": "str"},
     "mode": {"type": "raw"},
+    "acl": {"type": "list", "elements": "str"},
     "recursive": {"type": "bool"},
     "parents": {"type": "bool"},
     "parents_mode": {"type": "raw"},
@@ -429,6 +450,11 @@ def as_text(data, length):
         return f"({len(data)} bytes, not text)\n"
 
 
+def told_acl(entries):
+    """An ACL as a diff shows it, the mode being shown by itself."""
+    return [str(entry) for entry in hdfs_entries.beside_mode(entries)]
+
+
 class Change:
     """What is to be done to one path, its requests in order."""
 
@@ -506,6 +532,23 @@ def ensure_mode(path, mode):
     return step
 
 
+def ensure_acl(path, entries):
+    """A step: give a path an ACL, whatever it has inherited."""
+
+    def step(hdfs):
+        status = hdfs.status(path)
+        acl = hdfs.acl(path) if status.get("aclBit") else None
+        for change in acl_steps(path, hdfs_entries.logical(status["permission"], acl), entries):
+            change(hdfs)
+
+    return step
+
+
+def acl_steps(path, before, after):
+    """The requests that make one ACL of another."""
+    return [put(path, op, **words) for op, words in hdfs_entries.requests(before, after)]
+
+
 def mode_steps(path, mode, status, acl):
     """The requests that give a path a mode, its mask kept."""
     if not hdfs_mode.is_extended(acl):
@@ -529,6 +572,7 @@ class Item:
         self.source = None
         self.mode = hdfs_mode.parse(options["mode"])
         self.parents_mode = hdfs_mode.parse(options["parents_mode"])
+        self.acl = None if options["acl"] is None else hdfs_entries.parse(options["acl"])
         self.quotas = {
             "name_quota": quota(options["name_quota"]),
             "space_quota": quota(options["space_quota"]),
@@ -550,6 +594,11 @@ class Item:
         for key in ("owner", "group"):
             if options[key] is not None and not options[key].strip():
                 raise Problem(f"{key} must not be empty")
+        for entry in self.acl or []:
+            if entry.of_mode:
+                raise Problem(f"acl has {entry}: give what owner, group and others may do as mode")
+            if entry.default and self.state in ("file", "touch"):
+                raise Problem(f"acl has {entry}: only directories have default entries")
         if self.state == "absent" and self.path == "/":
             raise Problem("the root directory cannot be removed")
         if self.snapshot:
@@ -565,10 +614,17 @@ class Item:
         directory, name = self.path.split(SNAPSHOTS, 1)
         return directory or "/", name
 
+    def entries(self, mode, before, directory):
+        """All entries of the path's ACL, given its mode and the entries that it has."""
+        base = hdfs_entries.of_mode(mode)
+        there = [*base, *hdfs_entries.beside_mode(before)]
+        return hdfs_entries.exact(base, hdfs_entries.resolve(self.acl, there, directory))
+
     def _check_snapshot(self):
         if "/" in self.snapshot[1] or self.state not in ("directory", "absent"):
             raise Problem("what is in a snapshot cannot be changed")
-        for key in ("owner", "group", "mode", "replication", "storage_policy", *OF_DIRECTORIES):
+        own = ("owner", "group", "mode", "acl", "replication", "storage_policy", *OF_DIRECTORIES)
+        for key in own:
             if self.options[key] is not None:
                 raise Problem(f"a snapshot has no {key} of its own")
 
@@ -645,7 +701,7 @@ class Planner:
     def _load_acls(self, found):
         paths = set()
         for item, status in found:
-            if item.mode is None:
+            if item.mode is None and item.acl is None:
                 continue
             below = self.trees.get(item.path, {})
             statuses = {item.path: status, **(below if isinstance(below, dict) else {})}
@@ -814,14 +870,19 @@ class Planner:
         kind = "DIRECTORY" if item.state == "directory" else "FILE"
         status = self._new_status(kind, mode, above)
         if item.state == "directory":
-            self._make_directory(change, item.path, mode, bool(above.get("aclBit")))
+            inherits = bool(above.get("aclBit"))
+            self._make_directory(change, item.path, mode, inherits)
             self._plan_owner(change, item, item.path, status)
+            if item.acl is not None:
+                self._plan_new_acl(change, item, status, inherits)
         else:
             change.add("create", "state", "absent", "file", self._writer(item, mode, None))
             for key in ("owner", "group"):
                 if item.options[key] is not None:
                     change.add(key, key, None, item.options[key])
             change.after["mode"] = f"{mode:04o}"
+            if item.acl is not None:
+                change.after["acl"] = told_acl(item.entries(mode, [], directory=False))
             if item.source:
                 change.texts = ("", as_text(item.source.small(), item.source.length))
         status["owner"] = item.options["owner"]
@@ -871,7 +932,7 @@ class Planner:
 
     def _writer(self, item, mode, old):
         """A step: write the file beside its place, make it like the old one, rename it."""
-        acl = self._acl(item.path, old) if old else None
+        acl = self._written_acl(item, mode, old)
 
         def step(hdfs):
             directory, name = item.path.rsplit("/", 1)
@@ -899,6 +960,15 @@ class Planner:
 
         return step
 
+    def _written_acl(self, item, mode, old):
+        """The ACL of a file that is written; None for nothing but its mode."""
+        after = []
+        if old:
+            after = hdfs_entries.logical(old["permission"], self._acl(item.path, old))
+        if item.acl is not None:
+            after = item.entries(mode, after, directory=False)
+        return hdfs_entries.spec(after) if len(after) > hdfs_entries.BASE else None
+
     def _dress(self, hdfs, item, temporary, mode, old, acl):
         """All that a new file has besides its content, before it takes its place."""
         status = hdfs.status(temporary)
@@ -912,8 +982,8 @@ class Planner:
         if names:
             hdfs.put(temporary, "SETOWNER", **names)
         if acl:
-            hdfs.put(temporary, "SETACL", aclspec=hdfs_mode.spec_of(acl))
-        elif status.get("aclBit") and old:
+            hdfs.put(temporary, "SETACL", aclspec=acl)
+        elif status.get("aclBit") and (old or item.acl is not None):
             hdfs.put(temporary, "REMOVEACL")
         ensure_mode(temporary, mode)(hdfs)
         if old:
@@ -938,13 +1008,15 @@ class Planner:
 
     def _plan_attributes(self, change, item, path, status, at_top=False):
         """Owner, group, mode and replication of what is there; returns the status afterwards."""
-        status = dict(status)
-        # A rewritten file is given its owner and mode before it takes its place.
+        old, status = status, dict(status)
+        # A rewritten file is given its owner, mode and ACL before it takes its place.
         rewritten = "content" in change.actions
         before = len(change.steps)
         self._plan_owner(change, item, path, status)
         if item.mode is not None:
             self._plan_mode(change, item, path, status)
+        if at_top and item.acl is not None:
+            self._plan_acl(change, item, old, status)
         if rewritten:
             del change.steps[before:]
         self._plan_replication(change, item, path, status, with_content=rewritten)
@@ -980,6 +1052,39 @@ class Planner:
         )
         if not hdfs_mode.is_extended(acl):
             status["permission"] = f"{wanted:o}"
+
+    def _plan_acl(self, change, item, old, status):
+        """The ACL of a path; what the mode says of it is planned already."""
+        if old.get("new"):
+            self._plan_new_acl(change, item, status, inherits=old["aclBit"])
+            return
+        found = self._acl(item.path, old)
+        before = hdfs_entries.logical(old["permission"], found)
+        directory = old["type"] == "DIRECTORY"
+        mode = hdfs_mode.mode_of(old, found)
+        if item.mode is not None:
+            mode = item.mode(mode, directory)
+        after = item.entries(mode, before, directory)
+        if told_acl(before) != told_acl(after):
+            steps = acl_steps(item.path, before, after)
+            change.add("acl", "acl", told_acl(before), told_acl(after), *steps)
+            self._know_acl(item.path, status, mode, after)
+
+    def _plan_new_acl(self, change, item, status, inherits):
+        mode = int(status["permission"], 8)
+        after = item.entries(mode, [], directory=True)
+        if inherits:
+            change.add("acl", "acl", None, told_acl(after), ensure_acl(item.path, after))
+        elif told_acl(after):
+            steps = acl_steps(item.path, hdfs_entries.of_mode(mode), after)
+            change.add("acl", "acl", None, told_acl(after), *steps)
+        self._know_acl(item.path, status, mode, after)
+
+    def _know_acl(self, path, status, mode, entries):
+        """From here on, a path has these entries."""
+        self.acls[path] = hdfs_entries.as_status(entries)
+        permission = int(self.acls[path]["permission"], 8) | mode & hdfs_mode.STICKY
+        status.update(permission=f"{permission:o}", aclBit=len(entries) > hdfs_entries.BASE)
 
     @staticmethod
     def _plan_replication(change, item, path, status, with_content=False):

@@ -137,6 +137,31 @@ def test_exact_forgets_what_was(first, second):
 
 
 @given(SPECS)
+def test_an_acl_is_told_from_what_webhdfs_says_of_it(entries):
+    acl = hdfs_entries.merge(PLAIN, entries)
+    status = hdfs_entries.as_status(acl)
+    assert hdfs_entries.logical(status["permission"], status) == acl
+
+
+@given(SPECS, SPECS)
+def test_requests_make_one_acl_of_another(first, second):
+    before, after = (hdfs_entries.merge(PLAIN, entries) for entries in (first, second))
+    found = before
+    for op, parameters in hdfs_entries.requests(before, after):
+        # As the NameNode has it, default entries stay when none are given.
+        kept = hdfs_entries.strip_default(found)
+        if op == "SETACL":
+            given_entries = parse([parameters["aclspec"]])
+            new = any(entry.default for entry in given_entries)
+            kept = given_entries if new else given_entries + [e for e in found if e.default]
+        found = hdfs_entries.ordered(kept)
+    assert found == after
+    assert (before == after) == (hdfs_entries.requests(before, after) == []) or any(
+        entry.default for entry in after
+    )
+
+
+@given(SPECS)
 def test_stripping_leaves_the_mode(entries):
     acl = hdfs_entries.merge(PLAIN, [entry for entry in entries if entry.name or entry.default])
     assert hdfs_entries.strip(acl) == PLAIN

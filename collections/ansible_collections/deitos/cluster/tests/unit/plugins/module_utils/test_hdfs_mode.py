@@ -79,15 +79,3 @@ def test_the_mode_beside_an_acl_is_the_groups():
     assert hdfs_mode.mode_of(status) == 0o770
     only_default = {"permission": "770", "entries": ["default:user::rwx"]}
     assert hdfs_mode.mode_of(status, only_default) == 0o770
-
-
-def test_a_whole_acl_as_a_specification():
-    acl = {"permission": "1770", "entries": ["user:alice:rwx", "group::r-x", "default:other::---"]}
-    assert set(hdfs_mode.spec_of(acl).split(",")) == {
-        "user::rwx",
-        "user:alice:rwx",
-        "group::r-x",
-        "mask::rwx",
-        "other::---",
-        "default:other::---",
-    }

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.deitos.cluster.plugins.module_utils import webhdfs
+from ansible_collections.deitos.cluster.plugins.module_utils import hdfs_entries, webhdfs
 from ansible_collections.deitos.cluster.plugins.modules import hdfs_path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "module_utils"))
@@ -24,6 +24,7 @@ class Memory(InMemory):
     def __init__(self):
         self.paths = {"/": self._node("DIRECTORY", "755")}
         self.contents = {}
+        self.acls = {}
         # Of the path itself; below it, they are inherited.
         self.storage = {}
         self.ec = {}
@@ -54,6 +55,7 @@ class Memory(InMemory):
             "childrenNum": len(self._children(path)),
             "storagePolicy": self.in_force(self.storage, path) or 0,
             "ecPolicy": self.in_force(self.ec, path),
+            "aclBit": path in self.acls,
         }
 
     def in_force(self, policies, path):
@@ -72,7 +74,8 @@ class Memory(InMemory):
         return self.map(self.acl, paths)
 
     def acl(self, path):
-        raise AssertionError(f"{path} has no ACL to ask for")
+        self.requests.append(("GETACLSTATUS", path))
+        return self.acls[path]
 
     def create(self, path, body, **parameters):
         self.requests.append(("CREATE", path))
@@ -111,13 +114,19 @@ class Memory(InMemory):
                 self.paths[path].update(parameters)
             elif op == "SETPERMISSION":
                 self.paths[path]["permission"] = parameters["permission"]
+            elif op == "SETACL":
+                entries = hdfs_entries.parse([parameters["aclspec"]])
+                self.acls[path] = hdfs_entries.as_status(entries)
+                self.paths[path]["permission"] = self.acls[path]["permission"]
+                if not self.acls[path]["entries"]:
+                    del self.acls[path]
             elif op == "SETREPLICATION":
                 self.paths[path]["replication"] = parameters["replication"]
             elif op == "RENAME":
                 target = parameters["destination"]
                 self.paths[target] = self.paths.pop(path)
                 self.contents[target] = self.contents.pop(path)
-                for own in (self.storage, self.attributes):
+                for own in (self.storage, self.attributes, self.acls):
                     own.pop(target, None)
                     if path in own:
                         own[target] = own.pop(path)
@@ -144,7 +153,8 @@ class Memory(InMemory):
 
     def changes(self):
         """The requests that change something."""
-        return [r for r in self.requests if r[0] not in ("GETFILESTATUS", "LISTSTATUS", "OPEN")]
+        reading = ("GETFILESTATUS", "LISTSTATUS", "GETACLSTATUS", "OPEN")
+        return [request for request in self.requests if request[0] not in reading]
 
 
 @pytest.fixture
@@ -197,6 +207,36 @@ def test_a_thousand_paths_are_looked_up_in_two_requests(hdfs, run_module):
     hdfs.requests.clear()
     assert not run_module(hdfs_path, paths=paths)["changed"]
     assert hdfs.requests == [("GETFILESTATUS", "/user"), ("LISTSTATUS", "/user")]
+
+
+def test_a_thousand_acls_are_set_and_looked_up_with_their_paths(hdfs, run_module):
+    hdfs.paths["/user"] = hdfs._node("DIRECTORY", "755")
+    paths = [{"path": f"/user/u{n}", "mode": "0750", "acl": ["user:a:r-x"]} for n in range(1000)]
+    assert len(run_module(hdfs_path, paths=paths)["changed_paths"]) == 1000
+    assert hdfs.acls["/user/u7"]["entries"] == ["user:a:r-x", "group::r-x"]
+    assert len(hdfs.changes()) == 2000
+    hdfs.requests.clear()
+    assert not run_module(hdfs_path, paths=paths)["changed"]
+    asked = [("GETACLSTATUS", item["path"]) for item in paths]
+    assert hdfs.requests[:2] == [("GETFILESTATUS", "/user"), ("LISTSTATUS", "/user")]
+    assert sorted(hdfs.requests[2:]) == sorted(asked)
+
+
+def test_an_acl_and_its_diff(hdfs, four_runs):
+    hdfs.paths["/d"] = hdfs._node("DIRECTORY", "750")
+    hdfs.put("/d", "SETACL", aclspec="user::rwx,group::r-x,other::---,user:old:rwx,mask::rwx")
+    hdfs.requests.clear()
+    done = four_runs(hdfs_path, path="/d", acl=["user:a:r-x"])
+    assert hdfs.changes() == [("SETACL", "/d")]
+    assert done["changes"] == [{"path": "/d", "actions": ["acl"]}]
+    assert done["diff"][0]["before"] == {"acl": ["user:old:rwx", "mask::rwx"]}
+    assert done["diff"][0]["after"] == {"acl": ["user:a:r-x", "mask::r-x"]}
+
+
+def test_a_file_has_its_acl_before_it_is_in_its_place(hdfs, four_runs):
+    four_runs(hdfs_path, path="/f", state="file", content="x", mode="0640", acl=["user:a:rw-"])
+    assert hdfs.acls["/f"] == {"permission": "660", "entries": ["user:a:rw-", "group::r--"]}
+    assert [op for op, _path in hdfs.changes()] == ["CREATE", "SETACL", "RENAME"]
 
 
 def test_the_root_among_others(hdfs, four_runs):
@@ -388,6 +428,10 @@ def test_removed_and_made_anew(hdfs, run_module):
         ({"path": "/x", "state": "file", "snapshottable": True}, "for directories"),
         ({"path": "/x", "replication": 0}, "replication must be"),
         ({"path": "/x", "owner": " "}, "owner must not be empty"),
+        ({"path": "/x", "acl": ["a:r-x"]}, "is no ACL entry"),
+        ({"path": "/x", "acl": ["group::r-x"]}, "as mode"),
+        ({"path": "/x", "state": "touch", "acl": ["default:user:a:r-x"]}, "only directories"),
+        ({"path": "/x/.snapshot/s", "acl": []}, "has no acl"),
         ({"path": "/x", "name_quota": "-5"}, "is no quota"),
         ({"path": "/x", "space_quota": True}, "is no quota"),
         ({"path": "/", "state": "absent"}, "root directory"),
