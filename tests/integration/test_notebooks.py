@@ -184,6 +184,23 @@ def test_a_cell_and_a_job_of_spark_s_are_interrupted(kernel, work):
     assert kernel.ok("spark.range(7).count() * 6") == "42"
 
 
+# What is constant takes the JVM seconds, before there is a job; the job would take hours.
+SLOW = (
+    "SELECT sum(id) FROM range(100000000000000)"
+    " WHERE id > levenshtein(repeat('a', 50000), repeat('b', 50000))"
+)
+
+
+def test_a_job_that_begins_after_the_interrupt_is_refused(kernel):
+    kernel.ok(f'slow = spark.sql("{SLOW}")')
+    ran = kernel.run("print('begun', flush=True); slow.collect()", interrupt=True)
+    assert "KeyboardInterrupt" in ran.error
+    last = "spark._jsparkSession.sharedState().statusStore().executionsList().last()"
+    wait("the end", lambda: "cancelled" in kernel.ok(f"print({last}.errorMessage())"), 60)
+    assert kernel.ok("sc.statusTracker().getActiveJobsIds()") == "[]"
+    assert kernel.ok("spark.range(7).count() * 6") == "42"
+
+
 def test_a_kernel_is_started_without_a_notebook(me):
     """As programs do, on YARN."""
     started = me.well("POST", "/kernels", {"name": YARN})

@@ -456,6 +456,38 @@ def test_who_has_no_spark_reads_why_and_gets_it_with_a_later_cell(monkeypatch, c
     assert shell.calls == []
 
 
+def test_an_interrupt_is_for_the_cell_that_runs_and_its_group_for_no_other(monkeypatch):
+    properties, cancelled = {}, []
+    context = SimpleNamespace(
+        getLocalProperty=properties.get,
+        setLocalProperty=properties.__setitem__,
+        cancelAllJobs=lambda: cancelled.append("all"),
+    )
+    scala = SimpleNamespace(cancelJobGroupAndFutureJobs=cancelled.append)
+    context._jsc = SimpleNamespace(sc=lambda: scala)
+    monkeypatch.setattr(launcher, "active_context", lambda: context)
+    events = {}
+    shell = SimpleNamespace(events=SimpleNamespace(register=events.__setitem__))
+    jobs = launcher.CellJobs(shell)
+    begin, end = events["pre_run_cell"], events["post_run_cell"]
+    begin(None)
+    first = properties[launcher.GROUP]
+    jobs.cancel()
+    end(None)
+    jobs.cancel()
+    begin(None)
+    second = properties[launcher.GROUP]
+    jobs.cancel()
+    end(None)
+    assert first != second
+    assert cancelled == [first, "all", "all", second, "all"]
+    # A person's own group stays, in the cells to come as well.
+    properties[launcher.GROUP] = "mine"
+    begin(None)
+    jobs.cancel()
+    assert properties[launcher.GROUP] == "mine" and cancelled[5:] == ["all"]
+
+
 # --- The specs ----------------------------------------------------------------------------------
 
 PLAYBOOK = """
@@ -588,7 +620,9 @@ CONTAINER = {
     "ipykernel/kernelapp.py": """
         class IPKernelApp:
             shell_port = iopub_port = stdin_port = control_port = hb_port = 50500
+            kernel = __import__("types").SimpleNamespace()
             shell = __import__("types").SimpleNamespace(push=lambda *names, **how: None)
+            shell.events = __import__("types").SimpleNamespace(register=lambda *words: None)
             def __init__(self, connection_file): pass
             instance = classmethod(lambda cls, **words: cls(**words))
             def initialize(self, arguments): pass

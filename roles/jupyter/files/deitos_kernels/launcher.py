@@ -26,6 +26,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +34,8 @@ LAUNCH_FILE = "deitos-kernel.json"
 # How often it tries to reach its server, with longer and longer pauses.
 CALLS = 8
 NAMES = ("spark", "sc", "sql")
+# Where Spark keeps the group of the jobs that a thread begins.
+GROUP = "spark.jobGroup.id"
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
 
@@ -115,13 +118,51 @@ def hold(line):
     os._exit(0)
 
 
-def cancel_jobs():
-    """Cancel what Spark does for an interrupted cell."""
+class CellJobs:
+    """Makes what Spark does for a cell a group of jobs, so that an interrupt ends all of it.
+
+    Also what begins later: the JVM may still be planning a job when Python has long been stopped.
+    """
+
+    def __init__(self, shell):
+        self.group = None
+        shell.events.register("pre_run_cell", self.begin)
+        shell.events.register("post_run_cell", self.end)
+
+    def begin(self, _info):
+        context = active_context()
+        # Of a context that has ended, the cell itself hears soon enough.
+        with contextlib.suppress(Exception):
+            if context is None or not self.is_ours(context.getLocalProperty(GROUP)):
+                return
+            group = f"cell-{uuid.uuid4().hex}"
+            context.setLocalProperty(GROUP, group)
+            self.group = group
+
+    @staticmethod
+    def is_ours(group):
+        """A group that a person has named stays."""
+        return group is None or group.startswith("cell-")
+
+    def end(self, _result):
+        self.group = None
+
+    def cancel(self):
+        """Cancel what Spark does, and what it is yet to do for the present cell."""
+        group, context = self.group, active_context()
+        if context is None:
+            return
+        if group:
+            context._jsc.sc().cancelJobGroupAndFutureJobs(group)
+        context.cancelAllJobs()
+
+
+def active_context():
+    if "pyspark" not in sys.modules:
+        return None
     from pyspark import SparkContext
 
-    context = SparkContext._active_spark_context
-    if context is not None:
-        context.cancelAllJobs()
+    return SparkContext._active_spark_context
 
 
 def kernel_app(ports=None):
@@ -130,10 +171,11 @@ def kernel_app(ports=None):
     from ipykernel.kernelapp import IPKernelApp
 
     class Kernel(IPythonKernel):
+        jobs = None
+
         async def interrupt_request(self, stream, ident, parent):
             # The thread that runs the cell waits for the JVM, so another one has to speak to it.
-            if "pyspark" in sys.modules:
-                threading.Thread(target=cancel_jobs, daemon=True).start()
+            threading.Thread(target=self.jobs.cancel, daemon=True).start()
             await super().interrupt_request(stream, ident, parent)
 
     class App(IPKernelApp):
@@ -202,6 +244,7 @@ def in_container():
             app.initialize([])
             spark = session.result()
         provide(app.shell, spark)
+        app.kernel.jobs = CellJobs(app.shell)
         if launch["notice"]:
             tell_once(app.shell, launch["notice"])
     except BaseException as error:
@@ -263,6 +306,7 @@ def beside_the_server(connection_file):
     app = kernel_app().instance(connection_file=connection_file)
     app.initialize([])
     start_spark_at_need(app.shell, words)
+    app.kernel.jobs = CellJobs(app.shell)
     app.start()
 
 
