@@ -462,9 +462,9 @@ def test_an_interrupt_is_for_the_cell_that_runs_and_its_group_for_no_other(monke
         getLocalProperty=properties.get,
         setLocalProperty=properties.__setitem__,
         cancelAllJobs=lambda: cancelled.append("all"),
+        cancelJobGroup=cancelled.append,
     )
-    scala = SimpleNamespace(cancelJobGroupAndFutureJobs=cancelled.append)
-    context._jsc = SimpleNamespace(sc=lambda: scala)
+    monkeypatch.setattr(launcher, "PAUSES", [0, 0])
     monkeypatch.setattr(launcher, "active_context", lambda: context)
     events = {}
     shell = SimpleNamespace(events=SimpleNamespace(register=events.__setitem__))
@@ -480,12 +480,12 @@ def test_an_interrupt_is_for_the_cell_that_runs_and_its_group_for_no_other(monke
     jobs.cancel()
     end(None)
     assert first != second
-    assert cancelled == [first, "all", "all", second, "all"]
+    assert cancelled == ["all", first, first, "all", "all", second, second]
     # A person's own group stays, in the cells to come as well.
     properties[launcher.GROUP] = "mine"
     begin(None)
     jobs.cancel()
-    assert properties[launcher.GROUP] == "mine" and cancelled[5:] == ["all"]
+    assert properties[launcher.GROUP] == "mine" and cancelled[7:] == ["all"]
 
 
 # --- The specs ----------------------------------------------------------------------------------

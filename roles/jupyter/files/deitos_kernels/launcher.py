@@ -36,6 +36,9 @@ CALLS = 8
 NAMES = ("spark", "sc", "sql")
 # Where Spark keeps the group of the jobs that a thread begins.
 GROUP = "spark.jobGroup.id"
+# Seconds between the looks for jobs of an interrupted cell. Spark can refuse a group's future jobs
+# by itself, but not those of its adaptive plans, which most queries are.
+PAUSES = range(1, 60)
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
 
@@ -148,13 +151,15 @@ class CellJobs:
         self.group = None
 
     def cancel(self):
-        """Cancel what Spark does, and what it is yet to do for the present cell."""
+        """Cancel what Spark does, and for half an hour what it begins for the present cell."""
         group, context = self.group, active_context()
-        if context is None:
-            return
-        if group:
-            context._jsc.sc().cancelJobGroupAndFutureJobs(group)
-        context.cancelAllJobs()
+        # One that has ended has nothing left to cancel.
+        with contextlib.suppress(Exception):
+            if context:
+                context.cancelAllJobs()
+            for pause in PAUSES if context and group else ():
+                time.sleep(pause)
+                context.cancelJobGroup(group)
 
 
 def active_context():
