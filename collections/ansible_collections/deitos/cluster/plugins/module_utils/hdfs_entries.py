@@ -95,16 +95,14 @@ def logical(permission, acl=None):
     """All entries of a path, in order, of its mode and (when it has one) its AclStatus."""
     mode = int(permission if acl is None else acl["permission"], 8)
     listed = [parse_one(text) for text in acl["entries"]] if acl else []
-    entries = [Entry(False, "user", "", mode >> 6 & 7), Entry(False, "other", "", mode & 7)]
     # Beside access entries the middle of the mode is the mask, and the group has its entry.
     middle = "mask" if any(not entry.default for entry in listed) else "group"
-    entries.append(Entry(False, middle, "", mode >> 3 & 7))
-    return ordered([*entries, *listed])
+    return ordered([*of_mode(mode, middle), *listed])
 
 
-def of_mode(mode):
+def of_mode(mode, middle="group"):
     """The entries that a mode stands for."""
-    kinds = (("user", mode >> 6), ("group", mode >> 3), ("other", mode))
+    kinds = (("user", mode >> 6), (middle, mode >> 3), ("other", mode))
     return [Entry(False, kind, "", bits & 7) for kind, bits in kinds]
 
 
