@@ -153,11 +153,12 @@ class CellJobs:
     def cancel(self):
         """Cancel what Spark does, and for half an hour what it begins for the present cell."""
         group, context = self.group, active_context()
+        if context is None:
+            return
         # One that has ended has nothing left to cancel.
         with contextlib.suppress(Exception):
-            if context:
-                context.cancelAllJobs()
-            for pause in PAUSES if context and group else ():
+            context.cancelAllJobs()
+            for pause in PAUSES if group else ():
                 time.sleep(pause)
                 context.cancelJobGroup(group)
 
