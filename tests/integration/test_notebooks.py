@@ -793,7 +793,10 @@ def test_servers_and_kernels_outlive_the_hub(host, me, kernel):
     assert me.running()
     assert kernel.ok("kept + 1") == "42"
     me.enter()
-    assert host.run("systemctl restart jupyterhub-proxy").rc == 0
+    assert host.run("systemctl stop jupyterhub-proxy").rc == 0
+    stopped = host.run("systemctl is-failed jupyterhub-proxy").stdout.strip()
+    assert host.run("systemctl start jupyterhub-proxy").rc == 0
+    assert stopped == "inactive"
     wait("the proxy", lambda: reached(me), 90)
     assert process(host, unit("test_user")) == before
     kernel.open()
